@@ -1,0 +1,39 @@
+VENV := .venv
+BIN := $(VENV)/bin
+PYTHON ?= python3
+STAMP := $(VENV)/.installed
+
+.PHONY: demo test lint bench figures paintings clean
+
+# The main job on a real photograph: a stylised picture and a side-by-side sheet in out/.
+demo: $(STAMP)
+	$(BIN)/python examples/demo.py
+
+test: $(STAMP)
+	$(BIN)/python -m pytest
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+# Speed and quality of the encoders, as ratios; results go to benchmarks/results/.
+bench: $(STAMP)
+	$(BIN)/python -m benchmarks
+
+# The sheets in docs/.
+figures: $(STAMP)
+	$(BIN)/python examples/sheets.py
+
+# The style images in examples/styles/.
+paintings: $(STAMP)
+	$(BIN)/python examples/paint.py -o examples/styles
+
+clean:
+	rm -rf $(VENV) out build dist *.egg-info
+
+$(STAMP): setup.cfg constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --upgrade pip
+	$(BIN)/pip install --quiet -c constraints.txt -e ".[vgg19,deep,test,lint]"
+	touch $@

@@ -1,0 +1,5 @@
+"""``python -m optistyle``."""
+
+from optistyle.cli import main
+
+main()

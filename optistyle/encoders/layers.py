@@ -1,0 +1,84 @@
+"""The names of VGG-19's layers, and how users write them.
+
+``reluB_I`` is the output of the rectifier behind the I-th convolution of block B. Papers that write
+``convB_I`` mean the same tensor, because Caffe's ReLU works in place (Gatys et al. 2016, sec. 2);
+the alias is accepted wherever a user names a layer.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from optistyle.errors import InputError, unknown
+
+#: Convolutions per block, and VGG-19's own channels per block (Simonyan & Zisserman 2015, table 1 E).
+BLOCKS = ((2, 64), (2, 128), (4, 256), (4, 512), (4, 512))
+
+#: VGG-19's channel count N at every layer, in the order of the network.
+#: The loss formulas use these whatever the width of the encoder at hand (see `losses.gram`).
+CHANNELS: Mapping[str, int] = MappingProxyType(
+    {
+        f"relu{block}_{index}": channels
+        for block, (count, channels) in enumerate(BLOCKS, start=1)
+        for index in range(1, count + 1)
+    }
+)
+
+#: Features without a network: the image, and its differences between neighbours; their channels.
+IMAGE, DIFFERENCES = "image", "differences"
+PIXELS: Mapping[str, int] = MappingProxyType({IMAGE: 3, DIFFERENCES: 6})
+
+LayerWeights = Mapping[str, float]
+
+
+def canonical(name: str) -> str:
+    """``relu4_1`` for ``relu4_1`` and ``conv4_1``; an `InputError` with the nearest name otherwise."""
+    layer = re.sub(r"^conv(?=\d)", "relu", name.strip().lower())
+    if layer not in CHANNELS:
+        raise unknown("layer", name, CHANNELS)
+    return layer
+
+
+def parse(text: str) -> dict[str, float]:
+    """``"relu4_1:2,relu3_1"`` as ``{"relu4_1": 2.0, "relu3_1": 1.0}``.
+
+    Weights are relative: each loss term divides them by their sum.
+    """
+    weights: dict[str, float] = {}
+    for part in filter(None, (part.strip() for part in text.split(","))):
+        name, _, number = part.partition(":")
+        try:
+            weight = float(number) if number else 1.0
+        except ValueError:
+            raise InputError(f"layer weight in {part!r} is not a number; write relu4_1:2") from None
+        layer = canonical(name)
+        if layer in weights:
+            raise InputError(f"layer {layer!r} is named twice in {text!r}")
+        weights[layer] = weight
+    return check(weights)
+
+
+def check(weights: LayerWeights) -> dict[str, float]:
+    """The weights under canonical names, or an `InputError` naming what is wrong with them."""
+    if not weights:
+        raise InputError("no layer is named; write for example relu3_1,relu4_1")
+    for layer, weight in weights.items():
+        if not (math.isfinite(weight) and weight > 0):
+            raise InputError(f"weight {weight!r} of layer {layer!r} is not a positive number")
+    return {canonical(layer): float(weight) for layer, weight in weights.items()}
+
+
+def normalised(weights: LayerWeights) -> dict[str, float]:
+    """The same weights, divided by their sum: a term means the same for any number of layers."""
+    total = sum(weights.values())
+    return {layer: weight / total for layer, weight in weights.items()}
+
+
+def spell(weights: LayerWeights) -> str:
+    """The inverse of `parse`, weights of one left out."""
+    return ",".join(
+        layer if weight == 1 else f"{layer}:{weight:g}" for layer, weight in weights.items()
+    )

@@ -1,0 +1,201 @@
+"""VGG-19 and its slim likenesses: an image in, named features out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import nullcontext
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from optistyle.encoders.layers import CHANNELS, DIFFERENCES, IMAGE, PIXELS
+from optistyle.errors import InputError, unknown
+
+#: Layer name -> (1, N, H, W) activations; the names of `layers.PIXELS` stand for the image itself.
+Features = Mapping[str, Tensor]
+
+
+def _l2_pool(x: Tensor) -> Tensor:
+    return F.lp_pool(x, 2, 2)
+
+
+# crowsonkb/style-transfer-pytorch multiplies pooled outputs (2 for average, 0.78 for L2) so that
+# activations keep max pooling's size. Mean normalisation does the same exactly, filter by filter.
+POOLINGS: Mapping[str, Callable[[Tensor], Tensor]] = {
+    "average": lambda x: F.avg_pool2d(x, 2),
+    "max": lambda x: F.max_pool2d(x, 2),
+    "l2": _l2_pool,
+}
+
+#: ``reflect`` has cleaner borders; ``zeros`` is what the published networks were trained with.
+PADDINGS = ("reflect", "zeros")
+
+PRECISIONS = ("float32", "bfloat16")
+
+
+class VGG(nn.Module):
+    """A frozen VGG-19 of any width, up to any depth.
+
+    Args:
+        convolutions: ``"conv1_1.weight"`` -> (N_out, N_in, 3, 3), ``"conv1_1.bias"`` -> (N_out,),
+            and so on in VGG-19's order. The first takes RGB in [0, 1] minus ``mean``.
+        mean: (3,) RGB in [0, 1], subtracted before padding, so that zero padding pads with the mean.
+        pooling: a key of `POOLINGS`, between blocks (Gatys et al. 2016 prefer average to max).
+        padding: one of `PADDINGS`.
+        precision: ``float32``, or ``bfloat16`` for the convolutions (the features handed out are
+            float32 in both cases).
+        name: what the manifest and messages call this encoder.
+    """
+
+    def __init__(
+        self,
+        convolutions: Mapping[str, Tensor],
+        *,
+        mean: Tensor,
+        pooling: str = "average",
+        padding: str = "reflect",
+        precision: str = "float32",
+        name: str = "vgg",
+    ) -> None:
+        super().__init__()
+        for kind, given, allowed in (
+            ("pooling", pooling, POOLINGS),
+            ("padding", padding, PADDINGS),
+            ("precision", precision, PRECISIONS),
+        ):
+            if given not in allowed:
+                raise unknown(kind, given, allowed)
+        self.name, self.pooling, self.padding, self.precision = name, pooling, padding, precision
+        self.layers = tuple(x for x in CHANNELS if f"conv{x[4:]}.weight" in convolutions)
+        if not self.layers or self.layers != tuple(CHANNELS)[: len(self.layers)]:
+            raise InputError(f"{name}: not the convolutions of a VGG-19, in order from conv1_1")
+        self.register_buffer("mean", mean.detach().float().reshape(1, 3, 1, 1).clone())
+        for layer in self.layers:
+            conv = f"conv{layer[4:]}"
+            self.register_buffer(f"{conv}_weight", _frozen(convolutions[f"{conv}.weight"]))
+            self.register_buffer(f"{conv}_bias", _frozen(convolutions[f"{conv}.bias"]))
+
+    @property
+    def device(self) -> torch.device:
+        return self.mean.device
+
+    def convolutions(self) -> dict[str, Tensor]:
+        """The weights as the constructor takes them."""
+        return {
+            f"conv{layer[4:]}.{part}": self.get_buffer(f"conv{layer[4:]}_{part}")
+            for layer in self.layers
+            for part in ("weight", "bias")
+        }
+
+    def channels(self, layer: str) -> int:
+        """The number of feature maps N at a layer of this encoder."""
+        return PIXELS[layer] if layer in PIXELS else self.get_buffer(f"conv{layer[4:]}_bias").numel()
+
+    def forward(self, image: Tensor, layers: Iterable[str]) -> dict[str, Tensor]:
+        """The features at the given layers, in one pass that stops at the deepest of them.
+
+        Args:
+            image: (B, 3, H, W), RGB in [0, 1]; values outside are allowed.
+            layers: names of `layers.CHANNELS` or `layers.PIXELS`.
+
+        Returns:
+            For ``reluB_I``: (B, N, H // 2**(B - 1), W // 2**(B - 1)) in float32.
+
+        Raises:
+            InputError: a layer this encoder lacks, or an image too small for the deepest layer.
+        """
+        wanted = set(layers)
+        if missing := sorted(wanted - {*PIXELS, *self.layers}):
+            raise unknown(f"layer of encoder {self.name}", missing[0], self.layers)
+        features = {}
+        if IMAGE in wanted:
+            features[IMAGE] = image
+        if DIFFERENCES in wanted:
+            features[DIFFERENCES] = forward_differences(image)
+        pool, bfloat16 = POOLINGS[self.pooling], self.precision == "bfloat16"
+        autocast = torch.autocast(self.device.type, torch.bfloat16) if bfloat16 else nullcontext()
+        x, block = image - self.mean, 1
+        with autocast:
+            for layer in self.layers:
+                if len(features) == len(wanted):
+                    break
+                if int(layer[4]) != block:
+                    x, block = pool(x), int(layer[4])
+                if min(x.shape[-2:]) < 2:
+                    least = 2**block
+                    height, width = image.shape[-2:]
+                    raise InputError(
+                        f"an image of {width}x{height} px is too small for {layer}: "
+                        f"its shorter side must be at least {least} px"
+                    )
+                x = F.relu(self._convolve(x, f"conv{layer[4:]}"))
+                if layer in wanted:
+                    features[layer] = x.float()
+        return features
+
+    def _convolve(self, x: Tensor, conv: str) -> Tensor:
+        weight, bias = self.get_buffer(f"{conv}_weight"), self.get_buffer(f"{conv}_bias")
+        if self.padding == "zeros":
+            return F.conv2d(x, weight, bias, padding=1)
+        return F.conv2d(F.pad(x, (1, 1, 1, 1), mode="reflect"), weight, bias)
+
+
+def forward_differences(image: Tensor) -> Tensor:
+    """(B, C, H, W) -> (B, 2C, H, W): x[i + 1] - x[i] along rows, then along columns; 0 at the end."""
+    across = F.pad(image[..., 1:] - image[..., :-1], (0, 1, 0, 0))
+    down = F.pad(image[..., 1:, :] - image[..., :-1, :], (0, 0, 0, 1))
+    return torch.cat([across, down], dim=1)
+
+
+def _frozen(tensor: Tensor) -> Tensor:
+    """A copy of our own, without gradient; weights in channels-last order, which convolves faster."""
+    if tensor.ndim == 4:
+        return tensor.detach().clone(memory_format=torch.channels_last)
+    return tensor.detach().clone()
+
+
+@torch.no_grad()
+def mean_activations(encoder: VGG, images: Iterable[Tensor]) -> dict[str, Tensor]:
+    """The mean of every filter's activation over images and positions: layer -> (N,), float64."""
+    sums: dict[str, Tensor] = {}
+    positions: dict[str, int] = {}
+    for image in images:
+        for layer, feature in encoder(image.to(encoder.device), encoder.layers).items():
+            total = feature.double().sum((0, 2, 3)).cpu()
+            sums[layer] = sums.get(layer, torch.zeros_like(total)) + total
+            positions[layer] = positions.get(layer, 0) + feature[:, 0].numel()
+    return {layer: total / positions[layer] for layer, total in sums.items()}
+
+
+def normalise(encoder: VGG, means: Mapping[str, Tensor]) -> VGG:
+    """The same network with every filter's activation divided by its mean (Gatys et al. 2016, sec. 2).
+
+    ReLU, average, max and L2 pooling all commute with a positive factor per channel, so scaling a
+    filter's weights and bias by 1 / m and the next layer's input channels by m changes nothing but
+    the scale at which features are read: exactly, up to rounding.
+
+    Filters that hardly ever fire (mean below 1e-3 of their layer's median) take the median, so that
+    noise is not blown up into a feature.
+    """
+    scaled: dict[str, Tensor] = {}
+    previous: Tensor | None = None
+    convolutions = encoder.convolutions()
+    for layer in encoder.layers:
+        conv = f"conv{layer[4:]}"
+        mean = means[layer].double()
+        mean = torch.where(mean < 1e-3 * mean.median(), mean.median(), mean)
+        weight = convolutions[f"{conv}.weight"].double().cpu() / mean.view(-1, 1, 1, 1)
+        if previous is not None:
+            weight = weight * previous.view(1, -1, 1, 1)
+        scaled[f"{conv}.weight"] = weight.float()
+        scaled[f"{conv}.bias"] = (convolutions[f"{conv}.bias"].double().cpu() / mean).float()
+        previous = mean
+    return VGG(
+        scaled,
+        mean=encoder.mean,
+        pooling=encoder.pooling,
+        padding=encoder.padding,
+        precision=encoder.precision,
+        name=encoder.name,
+    ).to(encoder.device)

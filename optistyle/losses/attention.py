@@ -1,0 +1,147 @@
+"""Attention style: every place takes the style of the places in the painting that resemble it.
+
+The style's features are gathered to the content's positions by soft attention, FA = A Wᵀ
+(`statistics.attend`), and the picture is compared with FA in place of the style: by Gram matrices
+(Chen, "Neural Style Transfer with Self-Attention Module", eq. 7) or position by position (the local
+loss of AdaAttN, Liu et al., ICCV 2021, eq. 10, here inside a per-image optimiser).
+
+The report normalises FA's mean and leaves F's. Taken literally the two cannot agree, and the picture
+turns grey; ``centre`` therefore has three readings:
+
+- ``both``: both about their means (covariances), the default; overall colour is left to
+  the Gram term;
+- ``none``: neither;
+- ``target``: the literal one, FA about its mean and F not, kept for reproduction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from optistyle.encoders.layers import CHANNELS
+from optistyle.encoders.vgg import Features
+from optistyle.errors import unknown
+from optistyle.losses.base import References, Statistic, Target, content_weights, weighted_total
+from optistyle.losses.gram import gram_distance
+from optistyle.statistics import Moments, attend, blend, moments, weighted_sum
+
+CENTRES = ("both", "none", "target")
+
+
+def attended(references: References, layer: str) -> list[Tensor]:
+    """FA at a layer, one map of the content's shape per style.
+
+    The sharpness N_VGG / N gives inner products over a slim encoder's N channels the size that they
+    have over VGG-19's.
+    """
+    content = references.content
+    feature = content.features[layer]
+    return [
+        attend(
+            feature,
+            style.features[layer],
+            content.weights(layer),
+            style.weights(layer),
+            sharpness=CHANNELS[layer] / feature.shape[1],
+        )
+        for style in references.styles
+    ]
+
+
+@dataclass(frozen=True)
+class AttentionGram:
+    """`gram.gram_distance` of F's Gram matrix from FA's, averaged over layers.
+
+    Args:
+        layer_weights: layer -> relative weight.
+        centre: one of `CENTRES`.
+    """
+
+    layer_weights: Mapping[str, float]
+    centre: str = "both"
+
+    def __post_init__(self) -> None:
+        if self.centre not in CENTRES:
+            raise unknown("centre", self.centre, CENTRES)
+
+    @property
+    def layers(self) -> frozenset[str]:
+        return frozenset(self.layer_weights)
+
+    def target(self, references: References) -> Target:
+        values = {}
+        for layer in self.layers:
+            weights = references.content.weights(layer)
+            parts = [moments(fa, weights) for fa in attended(references, layer)]
+            mixture = blend(parts, references.shares)
+            values[layer] = mixture.second if self.centre == "none" else mixture.covariance
+        return Target(content_weights(references, self.layers), values=values)
+
+    def statistic(self, features: Features, target: Target) -> Statistic:
+        statistic = {}
+        for layer in self.layers:
+            part = moments(features[layer], target.weights[layer])
+            statistic[f"{layer}/first"], statistic[f"{layer}/second"] = part.first, part.second
+        return statistic
+
+    def score(self, statistic: Statistic, target: Target) -> Tensor:
+        def distance(layer: str) -> Tensor:
+            whole = Moments(statistic[f"{layer}/first"], statistic[f"{layer}/second"])
+            matrix = whole.covariance if self.centre == "both" else whole.second
+            return gram_distance(matrix, target.values[layer], layer)
+
+        return weighted_total(self.layer_weights, distance)
+
+
+@dataclass(frozen=True)
+class AttentionLocal:
+    """1 / (2 N M) * sum (F - FA)², averaged over layers: `content.Content` with FA in C's place.
+
+    Several styles: their maps FA are blended by their shares.
+
+    Args:
+        layer_weights: layer -> relative weight.
+        centre: one of `CENTRES`.
+    """
+
+    layer_weights: Mapping[str, float]
+    centre: str = "both"
+
+    def __post_init__(self) -> None:
+        if self.centre not in CENTRES:
+            raise unknown("centre", self.centre, CENTRES)
+
+    @property
+    def layers(self) -> frozenset[str]:
+        return frozenset(self.layer_weights)
+
+    def target(self, references: References) -> Target:
+        maps = {}
+        for layer in self.layers:
+            parts = zip(references.shares, attended(references, layer), strict=True)
+            goal = sum((share * fa for share, fa in parts), start=torch.zeros(()))
+            if self.centre != "none":
+                mean = weighted_sum(goal, references.content.weights(layer))
+                goal = goal - mean.view(1, -1, 1, 1)
+            maps[layer] = goal
+        return Target(content_weights(references, self.layers), maps)
+
+    def statistic(self, features: Features, target: Target) -> Statistic:
+        statistic = {}
+        for layer, goal in target.maps.items():
+            error, weights = features[layer] - goal, target.weights[layer]
+            statistic[f"{layer}/first"] = weighted_sum(error, weights)
+            statistic[f"{layer}/second"] = weighted_sum(error.square(), weights)
+        return statistic
+
+    def score(self, statistic: Statistic, target: Target) -> Tensor:
+        def distance(layer: str) -> Tensor:
+            first, second = statistic[f"{layer}/first"], statistic[f"{layer}/second"]
+            # FA has mean 0 here, so that first is F's own mean: |F - mean F - FA|² in two sums.
+            return (second - first.square() if self.centre == "both" else second).mean() / 2
+
+        return weighted_total(self.layer_weights, distance)

@@ -1,0 +1,52 @@
+"""Gram style: the picture has the style image's Gram matrices (Gatys et al. 2016, eqs. 3-5)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from optistyle.encoders.layers import CHANNELS
+from optistyle.encoders.vgg import Features
+from optistyle.losses.base import References, Statistic, Target, content_weights, weighted_total
+from optistyle.statistics import moments
+
+
+def gram_distance(matrix: Tensor, goal: Tensor, layer: str) -> Tensor:
+    """1/4 * mean over i, j of ((G_ij - S_ij) / N)², for (n, n) matrices already divided by M.
+
+    N is VGG-19's own channel count at the layer, not the encoder's width n: with the mean over i, j
+    the same distance then weighs the same in a slim encoder as in VGG-19. For VGG-19 itself it is
+    Gatys et al.'s formula, 1 / (4 N² M²) * sum (G - S)², over N² once more.
+    """
+    return ((matrix - goal) / CHANNELS[layer]).square().mean() / 4
+
+
+@dataclass(frozen=True)
+class GramStyle:
+    """`gram_distance` of F Fᵀ / M from the style's, averaged over layers.
+
+    Several styles: their Gram matrices are blended by their shares.
+
+    Args:
+        layer_weights: layer -> relative weight.
+    """
+
+    layer_weights: Mapping[str, float]
+
+    @property
+    def layers(self) -> frozenset[str]:
+        return frozenset(self.layer_weights)
+
+    def target(self, references: References) -> Target:
+        values = {layer: references.style_moments(layer).second for layer in self.layers}
+        return Target(content_weights(references, self.layers), values=values)
+
+    def statistic(self, features: Features, target: Target) -> Statistic:
+        return {x: moments(features[x], target.weights[x]).second for x in self.layers}
+
+    def score(self, statistic: Statistic, target: Target) -> Tensor:
+        return weighted_total(
+            self.layer_weights, lambda x: gram_distance(statistic[x], target.values[x], x)
+        )

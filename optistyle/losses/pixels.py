@@ -1,0 +1,77 @@
+"""Losses on the pixels themselves: total variation, and staying in range."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from optistyle.encoders.layers import DIFFERENCES, IMAGE
+from optistyle.encoders.vgg import Features
+from optistyle.errors import unknown
+from optistyle.losses.base import References, Statistic, Target, content_weights
+from optistyle.statistics import weighted_sum
+
+TV_FORMS = ("squared", "l1")
+
+
+@dataclass(frozen=True)
+class TotalVariation:
+    """How much neighbouring pixels differ, along rows plus along columns.
+
+    ``squared``: the mean over pixels and channels of dx² + dy², times (longer side / 512)²; ``l1``:
+    of |dx| + |dy|, times longer side / 512 (anisotropic; Rudin, Osher & Fatemi 1992 is the isotropic
+    form). The factor makes one weight serve all sizes: differences shrink as pixels do.
+
+    Args:
+        form: one of `TV_FORMS`.
+    """
+
+    form: str = "squared"
+
+    def __post_init__(self) -> None:
+        if self.form not in TV_FORMS:
+            raise unknown("form of total variation", self.form, TV_FORMS)
+
+    @property
+    def layers(self) -> frozenset[str]:
+        return frozenset({DIFFERENCES})
+
+    def target(self, references: References) -> Target:
+        longer = max(references.content.features[DIFFERENCES].shape[-2:])
+        scale = torch.tensor((longer / 512) ** (2 if self.form == "squared" else 1))
+        return Target(content_weights(references, self.layers), values={"scale": scale})
+
+    def statistic(self, features: Features, target: Target) -> Statistic:
+        differences = features[DIFFERENCES]
+        size = differences.square() if self.form == "squared" else differences.abs()
+        # Two directions of the same channels: the mean over channels, the sum over directions.
+        return {DIFFERENCES: 2 * weighted_sum(size, target.weights[DIFFERENCES]).mean()}
+
+    def score(self, statistic: Statistic, target: Target) -> Tensor:
+        return statistic[DIFFERENCES] * target.values["scale"]
+
+
+@dataclass(frozen=True)
+class Range:
+    """The mean over pixels and channels of (x - clip(x, 0, 1))².
+
+    The picture is saved in [0, 1], and a solver that does not know leaves several percent of the
+    pixels outside, whose clamping undoes the style.
+    """
+
+    @property
+    def layers(self) -> frozenset[str]:
+        return frozenset({IMAGE})
+
+    def target(self, references: References) -> Target:
+        return Target(content_weights(references, self.layers))
+
+    def statistic(self, features: Features, target: Target) -> Statistic:
+        image = features[IMAGE]
+        outside = image - image.clamp(0, 1)
+        return {IMAGE: weighted_sum(outside.square(), target.weights[IMAGE]).mean()}
+
+    def score(self, statistic: Statistic, target: Target) -> Tensor:
+        return statistic[IMAGE]
