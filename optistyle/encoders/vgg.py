@@ -16,20 +16,19 @@ from optistyle.errors import InputError, unknown
 Features = Mapping[str, Tensor]
 
 
-def _l2_pool(x: Tensor) -> Tensor:
-    return F.lp_pool(x, 2, 2)
-
-
 # crowsonkb/style-transfer-pytorch multiplies pooled outputs (2 for average, 0.78 for L2) so that
 # activations keep max pooling's size. Mean normalisation does the same exactly, filter by filter.
 POOLINGS: Mapping[str, Callable[[Tensor], Tensor]] = {
     "average": lambda x: F.avg_pool2d(x, 2),
     "max": lambda x: F.max_pool2d(x, 2),
-    "l2": _l2_pool,
+    "l2": lambda x: F.lp_pool2d(x, 2.0, 2),
 }
 
 #: ``reflect`` has cleaner borders; ``zeros`` is what the published networks were trained with.
 PADDINGS = ("reflect", "zeros")
+
+#: The lowest mean activation, relative to the layer's median, that normalisation divides by.
+RAREST = 0.3
 
 PRECISIONS = ("float32", "bfloat16")
 
@@ -100,7 +99,8 @@ class VGG(nn.Module):
             layers: names of `layers.CHANNELS` or `layers.PIXELS`.
 
         Returns:
-            For ``reluB_I``: (B, N, H // 2**(B - 1), W // 2**(B - 1)) in float32.
+            For ``reluB_I``: (B, N, H // 2**(B - 1), W // 2**(B - 1)), in the type of the image and the
+            weights; float32 where only the convolutions are in bfloat16.
 
         Raises:
             InputError: a layer this encoder lacks, or an image too small for the deepest layer.
@@ -131,7 +131,7 @@ class VGG(nn.Module):
                     )
                 x = F.relu(self._convolve(x, f"conv{layer[4:]}"))
                 if layer in wanted:
-                    features[layer] = x.float()
+                    features[layer] = x.float() if bfloat16 else x
         return features
 
     def _convolve(self, x: Tensor, conv: str) -> Tensor:
@@ -175,8 +175,9 @@ def normalise(encoder: VGG, means: Mapping[str, Tensor]) -> VGG:
     filter's weights and bias by 1 / m and the next layer's input channels by m changes nothing but
     the scale at which features are read: exactly, up to rounding.
 
-    Filters that hardly ever fire (mean below 1e-3 of their layer's median) take the median, so that
-    noise is not blown up into a feature.
+    Filters that rarely fire count as firing at `RAREST` times their layer's median. Their own mean
+    rests on a few positions (between two halves of 24 photographs it differs by factors of up to 8),
+    and its inverse enters Gram matrices squared: one such filter can outweigh all others.
     """
     scaled: dict[str, Tensor] = {}
     previous: Tensor | None = None
@@ -184,12 +185,14 @@ def normalise(encoder: VGG, means: Mapping[str, Tensor]) -> VGG:
     for layer in encoder.layers:
         conv = f"conv{layer[4:]}"
         mean = means[layer].double()
-        mean = torch.where(mean < 1e-3 * mean.median(), mean.median(), mean)
-        weight = convolutions[f"{conv}.weight"].double().cpu() / mean.view(-1, 1, 1, 1)
+        firing = mean[mean > 0]
+        median = firing.median() if len(firing) else torch.ones_like(mean[0])
+        mean = torch.where(mean < 1e-3 * median, median, mean)
+        weight = convolutions[f"{conv}.weight"].cpu().double() / mean.view(-1, 1, 1, 1)
         if previous is not None:
             weight = weight * previous.view(1, -1, 1, 1)
         scaled[f"{conv}.weight"] = weight.float()
-        scaled[f"{conv}.bias"] = (convolutions[f"{conv}.bias"].double().cpu() / mean).float()
+        scaled[f"{conv}.bias"] = (convolutions[f"{conv}.bias"].cpu().double() / mean).float()
         previous = mean
     return VGG(
         scaled,

@@ -1,0 +1,43 @@
+"""``python -m benchmarks [speed|encoders]``; both without a name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from benchmarks import encoders, speed
+
+
+@click.group(invoke_without_command=True)
+@click.pass_context
+def main(context: click.Context) -> None:
+    """Speed against a plain PyTorch loop, and quality of the encoders."""
+    if context.invoked_subcommand is None:
+        context.invoke(speed_command)
+        context.invoke(encoders_command)
+
+
+@main.command("speed")
+@click.option("--size", "sizes", type=int, multiple=True, default=(256, 512), show_default=True)
+@click.option("--rounds", type=int, default=3, show_default=True)
+@click.option("--vgg/--no-vgg", default=True, help="Also time a whole run with VGG-19 (minutes).")
+def speed_command(sizes: tuple[int, ...], rounds: int, vgg: bool) -> None:
+    """Seconds per iteration, and the default run."""
+    speed.main(sizes, rounds, vgg)
+
+
+@main.command("encoders")
+@click.argument("names", nargs=-1)
+@click.option("--work", type=click.Path(path_type=Path), default=Path("out/encoders"))
+@click.option("--own-pairs", is_flag=True, help="Our own pictures in place of the held-out set.")
+def encoders_command(names: tuple[str, ...], work: Path, own_pairs: bool) -> None:
+    """Pictures optimised in each encoder, judged in the real VGG-19.
+
+    NAMES: vgg19, slim, random, photograph or weights files.
+    """
+    encoders.main(list(names or ("photograph", "vgg19", "slim", "random")), work, own_pairs)
+
+
+if __name__ == "__main__":
+    main()

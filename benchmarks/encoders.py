@@ -1,0 +1,140 @@
+"""How good are pictures optimised in an encoder, judged in the real VGG-19?
+
+Every pair is optimised in the encoder at 256 px: gamma 0, 150 L-BFGS iterations from the content at a
+single scale, range term on. Then, in VGG-19: **style**, the mean over relu1_1 … relu5_1 of
+|G - S|² / |S|², and **content**, |F - C|² / |C|² at relu4_2. What counts is the ratio to VGG-19's own
+result, as a geometric mean over pairs.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from benchmarks import pairs, record
+from optistyle.encoders import load
+from optistyle.encoders.distil import WIDTHS
+from optistyle.encoders.procedural import calibration_images
+from optistyle.encoders.vgg import VGG, mean_activations, normalise
+from optistyle.recipes import Recipe
+from optistyle.statistics import moments
+from optistyle.stylize import stylize
+
+STYLE = ("relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu5_1")
+RECIPE = Recipe(gamma=0.0, scales="single", iterations=(150,), size=256)
+
+
+def random_encoder() -> VGG:
+    """The slim encoder's shape with random weights: what training is worth."""
+    generator, source, weights = torch.Generator().manual_seed(0), 3, {}
+    for layer, width in WIDTHS.items():
+        deviation = (2 / (9 * source)) ** 0.5
+        kernel = torch.randn(width, source, 3, 3, generator=generator) * deviation
+        weights[f"conv{layer[4:]}.weight"] = kernel
+        weights[f"conv{layer[4:]}.bias"] = torch.zeros(width)
+        source = width
+    encoder = VGG(weights, mean=torch.full((3,), 0.45), name="random")
+    return normalise(encoder, mean_activations(encoder, calibration_images(8)))
+
+
+@torch.no_grad()
+def distances(judge: VGG, picture: Tensor, content: Tensor, style: Tensor) -> dict[str, float]:
+    """Style distance by layer and in the mean, and content error, in the judge."""
+    layers = {*STYLE, "relu4_2"}
+    found, kept, wanted = judge(picture, layers), judge(content, layers), judge(style, layers)
+
+    def second(features: Mapping[str, Tensor], layer: str) -> Tensor:
+        feature = features[layer]
+        return moments(feature, torch.tensor(1 / feature.shape[-2:].numel())).second
+
+    by_layer = {}
+    for layer in STYLE:
+        goal = second(wanted, layer)
+        by_layer[layer] = float((second(found, layer) - goal).square().sum() / goal.square().sum())
+    error = (found["relu4_2"] - kept["relu4_2"]).square().sum() / kept["relu4_2"].square().sum()
+    return {
+        "style": float(np.mean(list(by_layer.values()))),
+        "content": float(error),
+        **by_layer,
+    }
+
+
+def measure(names: list[str], work: Path, own_pairs: bool = False) -> list[dict[str, Any]]:
+    """One row per encoder and pair. Rows already in ``work`` are not measured again.
+
+    Args:
+        names: ``vgg19``, ``slim``, ``random``, ``photograph`` (nothing optimised) or weights files.
+        work: a folder for pictures and rows, so that a long measurement can be interrupted.
+        own_pairs: use our own pictures although the held-out set is there.
+    """
+    judge = load("vgg19")
+    work.mkdir(parents=True, exist_ok=True)
+    images = pairs.own(256) if own_pairs else pairs.held_out(256)
+    rows = []
+    for name in names:
+        encoder = None
+        for pair, (content, style) in images.items():
+            stem = f"{Path(name).stem} {pair}".replace(" ", "_")
+            done = work / f"{stem}.json"
+            if not done.exists():
+                started = time.perf_counter()
+                picture = content
+                if name != "photograph":
+                    encoder = encoder or _encoder(name)
+                    result = stylize(content, style, RECIPE, encoder=encoder)
+                    picture = result.image
+                    result.save(work / f"{stem}.png")
+                row = {
+                    "encoder": name,
+                    "pair": pair,
+                    "seconds": time.perf_counter() - started,
+                    **distances(judge, picture, content, style),
+                }
+                done.write_text(json.dumps(row))
+            rows.append(json.loads(done.read_text()))
+            print(json.dumps(rows[-1]), flush=True)
+    return rows
+
+
+def _encoder(name: str) -> VGG:
+    if name == "random":
+        return random_encoder()
+    return load(file=name) if Path(name).exists() else load(name)
+
+
+def summary(rows: list[dict[str, Any]]) -> str:
+    """A Markdown table: means over pairs, and geometric means of ratios to VGG-19's own results."""
+    by_encoder: dict[str, dict[str, dict[str, Any]]] = {}
+    for row in rows:
+        by_encoder.setdefault(row["encoder"], {})[row["pair"]] = row
+    reference = by_encoder.get("vgg19", {})
+
+    def ratio(own: dict[str, dict[str, Any]], key: str) -> float | str:
+        common = [pair for pair in own if pair in reference and own[pair][key] > 0]
+        if not common:
+            return "-"
+        logs = [np.log(own[pair][key] / reference[pair][key]) for pair in common]
+        return float(np.exp(np.mean(logs)))
+
+    lines = []
+    for name, own in by_encoder.items():
+        means = [
+            float(np.mean([row[key] for row in own.values()]))
+            for key in ("style", "relu3_1", "relu4_1", "relu5_1", "content", "seconds")
+        ]
+        lines.append([Path(name).stem, *means, ratio(own, "style"), ratio(own, "content")])
+    header = ["optimised in", "style", "relu3_1", "relu4_1", "relu5_1", "content", "seconds"]
+    return record.table([*header, "style / VGG-19's", "content / VGG-19's"], lines)
+
+
+def main(names: list[str], work: Path, own_pairs: bool = False) -> None:
+    rows = measure(names, work, own_pairs)
+    print(summary(rows))
+    print(record.save("encoders", rows))

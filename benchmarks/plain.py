@@ -1,0 +1,79 @@
+"""The opponent: a Gatys loop as tutorials write it, on the same weights and the same losses.
+
+One nn.Sequential over all of VGG-19's layers up to conv5_4, features picked up on the way,
+torch.optim.LBFGS over the image with a closure. Nothing is done for speed, and nothing against it.
+"""
+
+from __future__ import annotations
+
+import time
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from optistyle.encoders.layers import CHANNELS
+from optistyle.encoders.vgg import VGG
+
+STYLE = ("relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu5_1")
+
+
+def sequential(encoder: VGG) -> tuple[nn.Sequential, dict[str, int]]:
+    """The encoder as an nn.Sequential with zero padding, and where each layer's ReLU stands."""
+    weights, layers, places, block = encoder.convolutions(), nn.Sequential(), {}, "1"
+    for layer in encoder.layers:
+        if layer[4] != block:
+            layers.append(nn.AvgPool2d(2))
+            block = layer[4]
+        weight = weights[f"conv{layer[4:]}.weight"]
+        conv = nn.Conv2d(weight.shape[1], weight.shape[0], 3, padding=1)
+        conv.weight.data = weight.contiguous().clone()
+        conv.bias.data = weights[f"conv{layer[4:]}.bias"].clone()
+        layers.extend([conv.requires_grad_(False), nn.ReLU()])
+        places[layer] = len(layers) - 1
+    return layers, places
+
+
+def gram(features: Tensor) -> Tensor:
+    _, n, h, w = features.shape
+    flat = features.view(n, h * w)
+    return torch.mm(flat, flat.t()) / (h * w)
+
+
+def optimise(
+    encoder: VGG, content: Tensor, style: Tensor, iterations: int, beta: float = 1e7
+) -> tuple[Tensor, float]:
+    """The picture after that many evaluations, and the seconds per evaluation."""
+    model, places = sequential(encoder)
+    wanted = {places[layer]: layer for layer in (*STYLE, "relu4_2")}
+
+    def features(image: Tensor) -> dict[str, Tensor]:
+        x, found = image - encoder.mean, {}
+        for index, module in enumerate(model):
+            x = module(x)
+            if index in wanted:
+                found[wanted[index]] = x
+        return found
+
+    with torch.no_grad():
+        goal = features(content)["relu4_2"]
+        grams = {layer: gram(x) for layer, x in features(style).items() if layer in STYLE}
+    image = content.clone().requires_grad_()
+    optimizer = torch.optim.LBFGS([image], max_iter=1, history_size=100)
+
+    def closure() -> Tensor:
+        optimizer.zero_grad()
+        found = features(image)
+        loss = F.mse_loss(found["relu4_2"], goal) / 2
+        for layer in STYLE:
+            error = (gram(found[layer]) - grams[layer]) / CHANNELS[layer]
+            loss = loss + beta / 5 * error.square().mean() / 4
+        loss.backward()
+        return loss
+
+    optimizer.step(closure)  # warm-up, not timed
+    started = time.perf_counter()
+    for _ in range(iterations - 1):
+        optimizer.step(closure)
+    seconds = (time.perf_counter() - started) / max(1, iterations - 1)
+    return image.detach(), seconds

@@ -1,0 +1,91 @@
+"""Seconds per iteration against the plain loop, and the default run as a user starts it."""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from benchmarks import pairs, plain, record
+from optistyle.encoders import load
+from optistyle.encoders.vgg import VGG
+from optistyle.images import png
+from optistyle.recipes import Recipe
+from optistyle.stylize import stylize
+
+
+def ours(encoder: VGG, content: Tensor, style: Tensor, iterations: int, gamma: float) -> float:
+    """Seconds per iteration of our single-scale loop, targets not counted."""
+    size = content.shape[-1]
+    recipe = Recipe(gamma=gamma, scales="single", iterations=(iterations,), size=size)
+    times: list[float] = []
+
+    from optistyle.observers import Observer, Step
+
+    class Clock(Observer):
+        def stepped(self, step: Step) -> None:
+            times.append(time.perf_counter())
+
+    stylize(content, style, recipe, encoder=encoder, observers=[Clock()])
+    return (times[-1] - times[0]) / (len(times) - 1)
+
+
+def per_iteration(sizes: tuple[int, ...], rounds: int) -> list[dict[str, Any]]:
+    """Both sides in turn, as often as ``rounds`` says, on the same machine in the same minute."""
+    vgg, slim = load("vgg19"), load("slim")
+    rows = []
+    for size in sizes:
+        content = pairs.centre_square(pairs.photograph("astronaut"), size)
+        style = pairs.centre_square(pairs.painting("swirls"), size)
+        few = 4 if size > 256 else 8
+        for _ in range(rounds):
+            _, base = plain.optimise(vgg, content, style, few)
+            row = {"size": size, "plain VGG-19": base}
+            for name, encoder, gamma, count in (
+                ("VGG-19, gamma 0", vgg, 0.0, few),
+                ("VGG-19", vgg, 6e6, few),
+                ("slim", slim, 6e6, 4 * few),
+            ):
+                row[name] = ours(encoder, content, style, count, gamma)
+            rows.append(row)
+            print(row, flush=True)
+    return rows
+
+
+def default_run(encoder: str, size: int = 512) -> dict[str, Any]:
+    """Wall time and peak memory of ``optistyle run`` with its defaults, start-up included."""
+    with tempfile.TemporaryDirectory() as folder:
+        content, style = Path(folder) / "content.png", Path(folder) / "style.png"
+        content.write_bytes(png(pairs.photograph("astronaut")))
+        style.write_bytes(png(pairs.painting("swirls")))
+        command = [sys.executable, "-m", "optistyle", "run", str(content), str(style), "-q"]
+        command += ["--encoder", encoder, "--size", str(size), "-o", str(Path(folder) / "out.png")]
+        started = time.perf_counter()
+        process = os.spawnv(os.P_NOWAIT, sys.executable, command)
+        _, status, usage = os.wait4(process, 0)
+        if status:
+            raise RuntimeError(f"{' '.join(command)} failed")
+        seconds = time.perf_counter() - started
+    return {"encoder": encoder, "size": size, "seconds": seconds, "MB": usage.ru_maxrss / 1024}
+
+
+def main(sizes: tuple[int, ...], rounds: int, vgg_run: bool) -> None:
+    rows = per_iteration(sizes, rounds)
+    lines = []
+    for size in sizes:
+        mine = [row for row in rows if row["size"] == size]
+        for name in list(mine[0])[1:]:
+            ratios = [row["plain VGG-19"] / row[name] for row in mine]
+            seconds = float(np.median([row[name] for row in mine]))
+            spread = f"{min(ratios):.2f} - {max(ratios):.2f}"
+            lines.append([size, name, seconds, f"{np.median(ratios):.2f}x", spread])
+    print(record.table(["px", "loop", "s / iteration", "times the plain loop", "spread"], lines))
+    runs = [default_run(encoder) for encoder in (["slim", "vgg19"] if vgg_run else ["slim"])]
+    print(record.table(list(runs[0]), [list(run.values()) for run in runs]))
+    print(record.save("speed", {"iterations": rows, "runs": runs}))

@@ -1,0 +1,158 @@
+"""The recipe of the slim encoder, end to end on a tiny run."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from optistyle.encoders import distil, formats, load, weights
+from optistyle.encoders.procedural import dead_leaves
+from optistyle.encoders.vgg import VGG
+from optistyle.errors import InputError
+
+WIDTHS = {layer: 4 + 2 * int(layer[4]) for layer in distil.WIDTHS}
+TINY = distil.Settings(
+    steps=6,
+    batch=4,
+    crop=32,
+    warm_up=2,
+    pool=16,
+    chains=3,
+    chain_life=3,
+    kernel_positions=16,
+    learning_rate=1e-2,
+)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    images = tmp_path / "images"
+    images.mkdir()
+    for seed in range(6):
+        pixels = dead_leaves(64, np.random.default_rng(seed))[0].permute(1, 2, 0).numpy()
+        Image.fromarray((255 * pixels).astype(np.uint8)).save(images / f"{seed}.png")
+    return images
+
+
+@pytest.fixture
+def teacher() -> VGG:
+    generator, source, convolutions = torch.Generator().manual_seed(1), 3, {}
+    for layer in distil.WIDTHS:
+        scale = (2 / (9 * source)) ** 0.5
+        kernel = torch.randn(12, source, 3, 3, generator=generator) * scale
+        convolutions[f"conv{layer[4:]}.weight"] = kernel
+        convolutions[f"conv{layer[4:]}.bias"] = torch.zeros(12)
+        source = 12
+    return VGG(convolutions, mean=torch.full((3,), 0.5))
+
+
+def log(work: Path) -> list[dict[str, float]]:
+    return [json.loads(line) for line in (work / "log.jsonl").read_text().splitlines()]
+
+
+def test_runs_logs_and_resumes(teacher: VGG, folder: Path, tmp_path: Path) -> None:
+    work = tmp_path / "work"
+    first = distil.distil(teacher, [folder], work, settings=TINY, widths=WIDTHS)
+    assert torch.load(work / "checkpoint.pt", weights_only=True)["step"] == 6
+    longer = replace(TINY, steps=9)
+    second = distil.distil(teacher, [folder], work, settings=longer, widths=WIDTHS)
+    assert [line["step"] for line in log(work)] == [6, 9]
+    assert not torch.equal(first.conv3_1_weight, second.conv3_1_weight)
+    assert not list(work.glob("*.part"))
+
+
+def test_lowers_its_losses(teacher: VGG, folder: Path, tmp_path: Path) -> None:
+    settings = replace(TINY, steps=3)
+    distil.distil(teacher, [folder], tmp_path / "w", settings=settings, widths=WIDTHS)
+    settings = replace(TINY, steps=40)
+    distil.distil(teacher, [folder], tmp_path / "w", settings=settings, widths=WIDTHS)
+    before, after = log(tmp_path / "w")
+    assert after["relu1_1/feature"] < before["relu1_1/feature"]
+    assert after["relu1_1/kernel"] < before["relu1_1/kernel"]
+
+
+def test_folding_changes_nothing() -> None:
+    torch.manual_seed(0)
+    student = distil.Student(WIDTHS)
+    image = torch.rand(4, 3, 32, 32)
+    student(image)  # gives batch normalisation running statistics other than 0 and 1
+    student.eval()
+    features = student.folded("slim")(image, distil.TAPS)
+    for layer, expected in student(image).items():  # computed in bfloat16
+        error = (features[layer] - expected).norm() / expected.norm()
+        assert error < 0.02, layer
+
+
+def test_solved_heads_are_the_least_squares_fit() -> None:
+    generator = torch.Generator().manual_seed(0)
+    features = torch.rand(2, 3, 8, 8, generator=generator)
+    matrix = torch.randn(5, 3, generator=generator)
+    goal = torch.einsum("on,bnhw->bohw", matrix, features)
+    guess = distil.Heads(ridge=1e-7)("relu1_1", features, goal)
+    assert torch.allclose(guess, goal, atol=1e-3)
+
+
+def test_saved_weights_load_under_their_digest(
+    teacher: VGG, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "slim_vgg19.safetensors"
+    distil.save(teacher, path)
+    source = replace(weights.SOURCES["slim"], find=lambda: path)
+    monkeypatch.setitem(weights.SOURCES, "slim", source)
+    encoder = load("slim")
+    assert torch.equal(encoder.conv2_1_weight, teacher.conv2_1_weight.half().float())
+    path.write_bytes(path.read_bytes()[:-1] + b"\0")
+    with pytest.raises(InputError, match="SHA-256"):
+        load("slim")
+
+
+def test_near_copies_of_held_out_images_are_left_out(folder: Path, tmp_path: Path) -> None:
+    held_out = tmp_path / "held out"
+    held_out.mkdir()
+    with Image.open(folder / "2.png") as image:
+        image.resize((200, 180)).save(held_out / "copy.jpg", quality=70)
+    names = [path.name for path in distil.training_files([folder], [held_out])]
+    assert names == ["0.png", "1.png", "3.png", "4.png", "5.png"]
+
+
+def test_unreadable_images_are_skipped_and_counted(folder: Path) -> None:
+    (folder / "bad.png").write_bytes(b"not a picture")
+    files = distil.training_files([folder])
+    crops = distil.Crops(files, 32, np.random.default_rng(0))
+    for _ in range(40):
+        crop = crops()
+        assert crop.shape == (3, 32, 32)
+        assert 0 <= crop.min() <= crop.max() <= 1
+    assert [path.name for path in crops.skipped] == ["bad.png"]
+
+
+def test_without_images(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no images"):
+        distil.training_files([tmp_path])
+
+
+def test_packaged_slim_encoder() -> None:
+    """At most 8 MB, VGG-19's layer names, about a sixteenth of the arithmetic, normalised."""
+    path, _ = weights.verify("slim")
+    assert path.stat().st_size <= 8_000_000
+    found = formats.recognise(*weights.load_tensors(path), str(path))
+    assert found.calibrated_for == "average"
+    slim = load("slim")
+    assert slim.layers[-1] == "relu5_1"
+
+    def arithmetic(widths: dict[str, int]) -> float:
+        source, total = 3, 0.0
+        for layer, width in widths.items():
+            total += source * width * 9 / 4 ** (int(layer[4]) - 1)
+            source = width
+        return total
+
+    whole = {layer: 64 * 2 ** min(3, int(layer[4]) - 1) for layer in slim.layers}
+    share = arithmetic({layer: slim.channels(layer) for layer in slim.layers}) / arithmetic(whole)
+    assert 1 / 17 < share < 1 / 12
