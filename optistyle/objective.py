@@ -55,9 +55,7 @@ class Objective:
         def measure(pixels: Tensor, alpha: Tensor | None) -> Reference:
             return Reference(encoder(pixels, layers), alpha)
 
-        references = References(
-            measure(*content), [measure(*style) for style in styles], shares
-        )
+        references = References(measure(*content), [measure(*style) for style in styles], shares)
         targets = {name: term.target(references) for name, (_, term) in terms.items()}
         return cls(encoder, terms, targets, layers)
 

@@ -49,11 +49,11 @@ class Solver(Protocol):
 class LBFGS:
     """Limited-memory BFGS with fixed steps (Nocedal & Wright 2006, alg. 7.4; no line search).
 
-    As `torch.optim.LBFGS` with one iteration a step, but for three things: curvature pairs are judged
-    by their angle, not by an absolute s·y > 1e-10, which stalls on small objectives; a direction
-    that does not descend clears the memory; and the first step, along the plain gradient, moves the
-    picture visibly, where torch's min(1, 1 / |g|_1) moves a pixel by 1e-6 and leaves the first
-    curvature to rounding (it diverged on one of four pairs tried, and was behind on all).
+    As `torch.optim.LBFGS` with one iteration a step, but for three things: curvature pairs are
+    judged by their angle, not by an absolute s·y > 1e-10, which stalls on small objectives; a
+    direction that does not descend clears the memory; and the first step, along the plain gradient,
+    moves the picture visibly, where torch's min(1, 1 / |g|_1) moves a pixel by 1e-6 and leaves the
+    first curvature to rounding (it diverged on one of four pairs tried, and was behind on all).
 
     Args:
         lr: the step along the quasi-Newton direction; 1 is Newton's.
@@ -119,7 +119,7 @@ def _dot(a: Tensor, b: Tensor) -> float:
 
 @dataclass(frozen=True)
 class Adam:
-    """Adam (Kingma & Ba 2015) on an image clamped to [0, 1], handing out an average of its iterates.
+    """Adam (Kingma & Ba 2015) on an image clamped to [0, 1], handing out its iterates' average.
 
     Averages and warm moments across scales follow crowsonkb/style-transfer-pytorch.
 
@@ -135,7 +135,13 @@ class Adam:
 
     def start(self, image: Tensor) -> State:
         zero = torch.zeros_like(image)
-        return {"first": zero, "second": zero, "moments": 0, "lr": self.lr, **self._no_average(zero)}
+        return {
+            "first": zero,
+            "second": zero,
+            "moments": 0,
+            "lr": self.lr,
+            **self._no_average(zero),
+        }
 
     def _no_average(self, zero: Tensor) -> State:
         return {"mean": zero, "averaged": 0}

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import platformdirs
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -21,7 +22,7 @@ from optistyle.errors import InputError, unknown
 ENCODERS = ("auto", *weights.SOURCES)
 
 #: Part of the cache's file names: raise it when the calibration pictures change.
-_CALIBRATION = 1
+_CALIBRATION = 2
 
 
 def choose(name: str, device: torch.device) -> tuple[str, str]:
@@ -95,7 +96,7 @@ def _cached_means(encoder: VGG, key: str) -> dict[str, Tensor]:
     encoder.to("cpu").precision = "float32"
     means = mean_activations(encoder, calibration_images())
     encoder.to(device).precision = precision
-    with contextlib.suppress(OSError):  # a cache that cannot be written is only slower
+    with contextlib.suppress(OSError, SafetensorError):  # a cache that cannot be written is only slower
         folder.mkdir(parents=True, exist_ok=True)
         handle, part = tempfile.mkstemp(dir=folder, suffix=".part")
         os.close(handle)

@@ -62,7 +62,7 @@ WIDTHS = {
 }
 TAPS = ("relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu4_2", "relu5_1")
 #: Positions kept along each axis, one in so many: the first layers have more than training needs.
-STRIDES = {"relu1_1": 4, "relu2_1": 2}
+STRIDES = {"relu1_1": 8, "relu2_1": 4, "relu3_1": 2}
 STYLE_TAPS = ("relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu5_1")
 MEAN = 0.45
 
@@ -78,7 +78,7 @@ class Settings:
     warm_up: int = 300
     weight_decay: float = 1e-4
     pool: int = 800  # crops kept with their teacher features
-    reuse: int = 3  # training steps per fresh batch
+    reuse: int = 5  # training steps per fresh batch
     chains: int = 10
     chain_share: float = 0.3  # of every fresh batch
     procedural_share: float = 0.1
@@ -474,7 +474,7 @@ def distil(
         nn.utils.clip_grad_norm_(parameters, 5.0)
         optimiser.step()
         recent.append(
-            {f"{layer}/{kind}": float(x) for layer, row in rows.items() for kind, x in row.items()}
+            {f"{layer}/{kind}": x.item() for layer, row in rows.items() for kind, x in row.items()}
         )
         if len(recent) == 100 or step + 1 == settings.steps:
             mean = {key: round(float(np.mean([r[key] for r in recent])), 4) for key in recent[0]

@@ -14,7 +14,7 @@ from types import MappingProxyType
 
 from optistyle.errors import InputError, unknown
 
-#: Convolutions per block, and VGG-19's own channels per block (Simonyan & Zisserman 2015, table 1 E).
+#: Convolutions and VGG-19's own channels, block by block (Simonyan & Zisserman 2015, table 1 E).
 BLOCKS = ((2, 64), (2, 128), (4, 256), (4, 512), (4, 512))
 
 #: VGG-19's channel count N at every layer, in the order of the network.
@@ -35,7 +35,7 @@ LayerWeights = Mapping[str, float]
 
 
 def canonical(name: str) -> str:
-    """``relu4_1`` for ``relu4_1`` and ``conv4_1``; an `InputError` with the nearest name otherwise."""
+    """``relu4_1`` for ``relu4_1`` and ``conv4_1``; else an `InputError` with the nearest name."""
     layer = re.sub(r"^conv(?=\d)", "relu", name.strip().lower())
     if layer not in CHANNELS:
         raise unknown("layer", name, CHANNELS)
@@ -83,5 +83,6 @@ def normalised(weights: LayerWeights) -> dict[str, float]:
 def spell(weights: LayerWeights) -> str:
     """The inverse of `parse`, weights of one left out."""
     return ",".join(
-        layer if weight == 1 else f"{layer}:{weight!r}".removesuffix(".0") for layer, weight in weights.items()
+        layer if weight == 1 else f"{layer}:{weight!r}".removesuffix(".0")
+        for layer, weight in weights.items()
     )

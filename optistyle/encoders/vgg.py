@@ -39,13 +39,15 @@ class VGG(nn.Module):
     Args:
         convolutions: ``"conv1_1.weight"`` -> (N_out, N_in, 3, 3), ``"conv1_1.bias"`` -> (N_out,),
             and so on in VGG-19's order. The first takes RGB in [0, 1] minus ``mean``.
-        mean: (3,) RGB in [0, 1], subtracted before padding, so that zero padding pads with the mean.
+        mean: (3,) RGB in [0, 1], subtracted before padding: zero padding pads with the mean.
         pooling: a key of `POOLINGS`, between blocks (Gatys et al. 2016 prefer average to max).
         padding: one of `PADDINGS`.
         precision: ``float32``, or ``bfloat16`` for the convolutions (the features handed out are
             float32 in both cases).
         name: what the manifest and messages call this encoder.
     """
+
+    mean: Tensor
 
     def __init__(
         self,
@@ -89,7 +91,9 @@ class VGG(nn.Module):
 
     def channels(self, layer: str) -> int:
         """The number of feature maps N at a layer of this encoder."""
-        return PIXELS[layer] if layer in PIXELS else self.get_buffer(f"conv{layer[4:]}_bias").numel()
+        return (
+            PIXELS[layer] if layer in PIXELS else self.get_buffer(f"conv{layer[4:]}_bias").numel()
+        )
 
     def forward(self, image: Tensor, layers: Iterable[str]) -> dict[str, Tensor]:
         """The features at the given layers, in one pass that stops at the deepest of them.
@@ -99,8 +103,8 @@ class VGG(nn.Module):
             layers: names of `layers.CHANNELS` or `layers.PIXELS`.
 
         Returns:
-            For ``reluB_I``: (B, N, H // 2**(B - 1), W // 2**(B - 1)), in the type of the image and the
-            weights; float32 where only the convolutions are in bfloat16.
+            For ``reluB_I``: (B, N, H // 2**(B - 1), W // 2**(B - 1)), in the type of the image and
+            the weights; float32 where only the convolutions are in bfloat16.
 
         Raises:
             InputError: a layer this encoder lacks, or an image too small for the deepest layer.
@@ -121,14 +125,14 @@ class VGG(nn.Module):
                 if len(features) == len(wanted):
                     break
                 if int(layer[4]) != block:
+                    if min(x.shape[-2:]) < 2:
+                        least = 2**block
+                        height, width = image.shape[-2:]
+                        raise InputError(
+                            f"an image of {width}x{height} px is too small for {layer}: "
+                            f"its shorter side must be at least {least} px"
+                        )
                     x, block = pool(x), int(layer[4])
-                if min(x.shape[-2:]) < 2:
-                    least = 2**block
-                    height, width = image.shape[-2:]
-                    raise InputError(
-                        f"an image of {width}x{height} px is too small for {layer}: "
-                        f"its shorter side must be at least {least} px"
-                    )
                 x = F.relu(self._convolve(x, f"conv{layer[4:]}"))
                 if layer in wanted:
                     features[layer] = x.float() if bfloat16 else x
@@ -138,18 +142,20 @@ class VGG(nn.Module):
         weight, bias = self.get_buffer(f"{conv}_weight"), self.get_buffer(f"{conv}_bias")
         if self.padding == "zeros":
             return F.conv2d(x, weight, bias, padding=1)
-        return F.conv2d(F.pad(x, (1, 1, 1, 1), mode="reflect"), weight, bias)
+        # A side of one pixel, as relu5_1 has of 16, holds nothing to reflect: it is repeated.
+        mode = "reflect" if min(x.shape[-2:]) > 1 else "replicate"
+        return F.conv2d(F.pad(x, (1, 1, 1, 1), mode=mode), weight, bias)
 
 
 def forward_differences(image: Tensor) -> Tensor:
-    """(B, C, H, W) -> (B, 2C, H, W): x[i + 1] - x[i] along rows, then along columns; 0 at the end."""
+    """(B, C, H, W) -> (B, 2C, H, W): x[i + 1] - x[i] along rows, then columns; 0 at the end."""
     across = F.pad(image[..., 1:] - image[..., :-1], (0, 1, 0, 0))
     down = F.pad(image[..., 1:, :] - image[..., :-1, :], (0, 0, 0, 1))
     return torch.cat([across, down], dim=1)
 
 
 def _frozen(tensor: Tensor) -> Tensor:
-    """A copy of our own, without gradient; weights in channels-last order, which convolves faster."""
+    """A copy of our own, without gradient; weights channels-last, which convolves faster."""
     if tensor.ndim == 4:
         return tensor.detach().clone(memory_format=torch.channels_last)
     return tensor.detach().clone()
@@ -169,15 +175,15 @@ def mean_activations(encoder: VGG, images: Iterable[Tensor]) -> dict[str, Tensor
 
 
 def normalise(encoder: VGG, means: Mapping[str, Tensor]) -> VGG:
-    """The same network with every filter's activation divided by its mean (Gatys et al. 2016, sec. 2).
+    """The same network, every filter's activation divided by its mean (Gatys et al. 2016, sec. 2).
 
     ReLU, average, max and L2 pooling all commute with a positive factor per channel, so scaling a
     filter's weights and bias by 1 / m and the next layer's input channels by m changes nothing but
     the scale at which features are read: exactly, up to rounding.
 
     Filters that rarely fire count as firing at `RAREST` times their layer's median. Their own mean
-    rests on a few positions (between two halves of 24 photographs it differs by factors of up to 8),
-    and its inverse enters Gram matrices squared: one such filter can outweigh all others.
+    rests on a few positions (between two halves of 24 photographs it differs by factors of up to
+    8), and its inverse enters Gram matrices squared: one such filter can outweigh all others.
     """
     scaled: dict[str, Tensor] = {}
     previous: Tensor | None = None
@@ -187,7 +193,7 @@ def normalise(encoder: VGG, means: Mapping[str, Tensor]) -> VGG:
         mean = means[layer].double()
         firing = mean[mean > 0]
         median = firing.median() if len(firing) else torch.ones_like(mean[0])
-        mean = torch.where(mean < 1e-3 * median, median, mean)
+        mean = mean.clamp_min(RAREST * median)
         weight = convolutions[f"{conv}.weight"].cpu().double() / mean.view(-1, 1, 1, 1)
         if previous is not None:
             weight = weight * previous.view(1, -1, 1, 1)

@@ -5,8 +5,8 @@ The style's features are gathered to the content's positions by soft attention, 
 (Chen, "Neural Style Transfer with Self-Attention Module", eq. 7) or position by position (the local
 loss of AdaAttN, Liu et al., ICCV 2021, eq. 10, here inside a per-image optimiser).
 
-The report normalises FA's mean and leaves F's. Taken literally the two cannot agree, and the picture
-turns grey; ``centre`` therefore has three readings:
+The report normalises FA's mean and leaves F's. Taken literally the two cannot agree, and the
+picture turns grey; ``centre`` therefore has three readings:
 
 - ``both``: both about their means (covariances), the default; overall colour is left to
   the Gram term;

@@ -1,7 +1,7 @@
 """What every loss term is made of.
 
-A term is three pure steps, so that a picture can be taken whole or in tiles, with one style or many,
-with or without a mask, and no term needs to know:
+A term is three pure steps, so that a picture can be taken whole or in tiles, with one style or
+many, with or without a mask, and no term needs to know:
 
 - ``target``: once per scale, without gradient, from the features of content and styles;
 - ``statistic``: sums over positions, additive over disjoint parts of the image;
@@ -72,7 +72,11 @@ class Target:
         """The part of the target that belongs to a tile."""
 
         def cut(maps: Mapping[str, Tensor]) -> dict[str, Tensor]:
-            return {x: m[(..., *window[x])] if m.ndim else m for x, m in maps.items()}
+            parts = {}
+            for layer, values in maps.items():
+                rows, columns = window[layer]
+                parts[layer] = values[..., rows, columns] if values.ndim else values
+            return parts
 
         return Target(cut(self.weights), cut(self.maps), self.values)
 

@@ -16,8 +16,8 @@ from optistyle.statistics import weighted_sum
 class Content:
     """1 / (2 N M) * sum (F - C)², averaged over layers.
 
-    A departure from Gatys et al., who take the plain half sum: divided by the number of features, the
-    same alpha means the same at every size and in every encoder.
+    A departure from Gatys et al., who take the plain half sum: divided by the number of features,
+    the same alpha means the same at every size and in every encoder.
 
     Args:
         layer_weights: layer -> relative weight.

@@ -21,8 +21,8 @@ class TotalVariation:
     """How much neighbouring pixels differ, along rows plus along columns.
 
     ``squared``: the mean over pixels and channels of dx² + dy², times (longer side / 512)²; ``l1``:
-    of |dx| + |dy|, times longer side / 512 (anisotropic; Rudin, Osher & Fatemi 1992 is the isotropic
-    form). The factor makes one weight serve all sizes: differences shrink as pixels do.
+    of |dx| + |dy|, times longer side / 512 (anisotropic; Rudin, Osher & Fatemi 1992 is the
+    isotropic form). The factor makes one weight serve all sizes: differences shrink as pixels do.
 
     Args:
         form: one of `TV_FORMS`.
