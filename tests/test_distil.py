@@ -13,7 +13,7 @@ from PIL import Image
 
 from optistyle.encoders import distil, formats, load, weights
 from optistyle.encoders.procedural import dead_leaves
-from optistyle.encoders.vgg import VGG
+from optistyle.encoders.vgg import VGG, mean_activations, normalise
 from optistyle.errors import InputError
 
 WIDTHS = {layer: 4 + 2 * int(layer[4]) for layer in distil.WIDTHS}
@@ -49,7 +49,9 @@ def teacher() -> VGG:
         convolutions[f"conv{layer[4:]}.weight"] = kernel
         convolutions[f"conv{layer[4:]}.bias"] = torch.zeros(12)
         source = 12
-    return VGG(convolutions, mean=torch.full((3,), 0.5))
+    encoder = VGG(convolutions, mean=torch.full((3,), 0.5))
+    pictures = [dead_leaves(64, np.random.default_rng(seed)) for seed in range(4)]
+    return normalise(encoder, mean_activations(encoder, pictures))
 
 
 def log(work: Path) -> list[dict[str, float]]:

@@ -24,7 +24,7 @@ import json
 import logging
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -37,8 +37,8 @@ from torch.nn import functional as F
 
 from optistyle.encoders.formats import metadata_for
 from optistyle.encoders.layers import CHANNELS
-from optistyle.encoders.procedural import dead_leaves
-from optistyle.encoders.vgg import VGG
+from optistyle.encoders.procedural import calibration_images, dead_leaves
+from optistyle.encoders.vgg import VGG, mean_activations, normalise
 from optistyle.encoders.weights import sha256
 from optistyle.errors import InputError
 
@@ -93,17 +93,18 @@ class Settings:
 class Student(nn.Module):
     """The slim VGG-19 in training: batch normalisation after every convolution."""
 
-    def __init__(self, widths: dict[str, int]) -> None:
+    def __init__(self, widths: Mapping[str, int]) -> None:
         super().__init__()
         self.widths = dict(widths)
         sources = [3, *self.widths.values()]
-        self.convs = nn.ModuleDict()
-        self.norms = nn.ModuleDict()
+        self.convs: dict[str, nn.Conv2d] = {}
+        self.norms: dict[str, nn.BatchNorm2d] = {}
         for (layer, width), source in zip(self.widths.items(), sources, strict=False):
-            self.convs[layer] = nn.Conv2d(
-                source, width, 3, padding=1, padding_mode="reflect", bias=False
-            )
+            conv = nn.Conv2d(source, width, 3, padding=1, padding_mode="reflect", bias=False)
+            self.convs[layer] = conv.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
             self.norms[layer] = nn.BatchNorm2d(width)
+            self.add_module(f"convs_{layer}", self.convs[layer])
+            self.add_module(f"norms_{layer}", self.norms[layer])
             # Running mean of the rectified output: what mean normalisation will divide by.
             self.register_buffer(f"{layer}_level", torch.full((width,), 0.4))
 
@@ -135,12 +136,12 @@ class Student(nn.Module):
         convolutions: dict[str, Tensor] = {}
         for layer in self.widths:
             conv, norm = self.convs[layer], self.norms[layer]
+            assert norm.running_mean is not None
+            assert norm.running_var is not None
             scale = norm.weight / (norm.running_var + norm.eps).sqrt()
             weight = conv.weight * scale.view(-1, 1, 1, 1)
             convolutions[f"conv{layer[4:]}.weight"] = weight.detach().contiguous()
-            convolutions[f"conv{layer[4:]}.bias"] = (
-                norm.bias - norm.running_mean * scale
-            ).detach()
+            convolutions[f"conv{layer[4:]}.bias"] = (norm.bias - norm.running_mean * scale).detach()
         return VGG(convolutions, mean=torch.full((3,), MEAN), name=name)
 
 
@@ -209,18 +210,7 @@ class Crops:
 
     def __call__(self) -> Tensor:
         """One crop, (3, size, size) in [0, 1]."""
-        rng, size = self._rng, self._size
-        while True:
-            path = self._files[rng.integers(len(self._files))]
-            try:
-                with Image.open(path) as file:
-                    image = file.convert("RGB")
-            except OSError:
-                self.skipped.add(path)
-                if len(self.skipped) == len(self._files):
-                    raise InputError("none of the training images can be read") from None
-                continue
-            break
+        rng, size, image = self._rng, self._size, self._open()
         side = min(image.size)
         span = min(side, round(size * math.exp(rng.uniform(0, math.log(max(1.01, side / size))))))
         left = int(rng.integers(image.width - span + 1))
@@ -242,6 +232,17 @@ class Crops:
             noise = rng.standard_normal(pixels.shape, dtype=np.float32)
             pixels = pixels + np.float32(rng.uniform(0.01, 0.12)) * noise
         return torch.from_numpy(np.clip(pixels, 0, 1)).permute(2, 0, 1)
+
+    def _open(self) -> Image.Image:
+        """One of the images that can be read."""
+        while len(self.skipped) < len(self._files):
+            path = self._files[self._rng.integers(len(self._files))]
+            try:
+                with Image.open(path) as file:
+                    return file.convert("RGB")
+            except OSError:
+                self.skipped.add(path)
+        raise InputError("none of the training images can be read")
 
 
 def training_files(folders: Sequence[Path], held_out: Sequence[Path] = ()) -> list[Path]:
@@ -379,6 +380,63 @@ def losses(
     return result
 
 
+class Pool:
+    """Crops with their teacher features, the oldest replaced by fresh ones."""
+
+    def __init__(
+        self, settings: Settings, teacher: Teacher, crops: Crops, rng: np.random.Generator
+    ) -> None:
+        self._settings, self._teacher, self._crops, self._rng = settings, teacher, crops, rng
+        self._chains = Chains(settings, crops, rng)
+        self._images = torch.zeros(settings.pool, 3, settings.crop, settings.crop)
+        self._truth: dict[str, Tensor] = {}
+        self._written = 0
+
+    def refresh(self, student: Student) -> None:
+        """A batch more: chains a few steps on, procedural pictures, and crops."""
+        settings = self._settings
+        self._chains.advance(student)
+        fresh = self._chains.draw(round(settings.chain_share * settings.batch))
+        while len(fresh) < settings.batch:
+            procedural = self._rng.random() < settings.procedural_share
+            fresh.append(dead_leaves(settings.crop, self._rng)[0] if procedural else self._crops())
+        places = (self._written + torch.arange(settings.batch)) % settings.pool
+        images = torch.stack(fresh)
+        self._images[places] = images
+        for layer, feature in self._teacher(images).items():
+            if layer not in self._truth:
+                self._truth[layer] = feature.new_zeros(settings.pool, *feature.shape[1:])
+            self._truth[layer][places] = feature
+        self._written += settings.batch
+
+    def __len__(self) -> int:
+        return min(self._settings.pool, self._written)
+
+    def batch(self, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
+        """Random crops (B, 3, H, W), and the teacher's thinned features of them."""
+        picks = torch.randint(len(self), (self._settings.batch,), generator=generator)
+        return self._images[picks], {layer: x[picks] for layer, x in self._truth.items()}
+
+
+class Log:
+    """Means over every 100 steps, one JSON line each."""
+
+    def __init__(self, path: Path) -> None:
+        self._path, self._started = path, time.monotonic()
+        self._rows: list[dict[str, float]] = []
+
+    def add(self, step: int, row: dict[str, float], *, last: bool) -> None:
+        self._rows.append(row)
+        if len(self._rows) < 100 and not last:
+            return
+        mean = {key: round(float(np.mean([r[key] for r in self._rows])), 4) for key in row}
+        line = {"step": step, "seconds": round(time.monotonic() - self._started), **mean}
+        with self._path.open("a") as file:
+            file.write(json.dumps(line) + "\n")
+        log.info("%s", line)
+        self._rows = []
+
+
 def distil(
     vgg: VGG,
     folders: Sequence[Path],
@@ -386,28 +444,30 @@ def distil(
     *,
     settings: Settings | None = None,
     held_out: Sequence[Path] = (),
-    widths: dict[str, int] | None = None,
+    widths: Mapping[str, int] = WIDTHS,
     checkpoint_every: int = 500,
 ) -> VGG:
-    """Train, or go on from ``work/checkpoint.pt``; return the student, folded, not yet normalised.
+    """Train, or go on from ``work/checkpoint.pt``; return the mean-normalised student.
+
+    The pool and the chains are not saved: after a resumption they start anew, from another seed.
 
     Args:
         vgg: the mean-normalised real VGG-19, average pooling.
-        folders: of training images; ``held_out``: folders whose near-copies are left out.
+        folders: of training images. held_out: folders whose near-copies are left out.
         work: where the checkpoint and ``log.jsonl`` go.
-        widths: layer -> channels, `WIDTHS` by default.
+        widths: layer -> channels.
+
+    Raises:
+        InputError: no images.
+        FloatingPointError: the loss is not finite; the last checkpoint is kept.
     """
     settings = settings or Settings()
-    torch.manual_seed(settings.seed)  # initial weights of nn.Conv2d have no other source
-    student = Student(widths or WIDTHS).to(memory_format=torch.channels_last)
-    heads = Heads()
+    torch.manual_seed(settings.seed)  # the initial weights of nn.Conv2d have no other source
+    student, heads = Student(widths), Heads()
     parameters = list(student.parameters())
-    optimiser = torch.optim.AdamW(
-        parameters, settings.learning_rate, weight_decay=settings.weight_decay
-    )
-    first = 0
+    optimiser = torch.optim.AdamW(parameters, weight_decay=settings.weight_decay)
+    first, checkpoint = 0, work / "checkpoint.pt"
     work.mkdir(parents=True, exist_ok=True)
-    checkpoint = work / "checkpoint.pt"
     if checkpoint.exists():
         state = torch.load(checkpoint, weights_only=True)
         student.load_state_dict(state["student"])
@@ -415,76 +475,37 @@ def distil(
         optimiser.load_state_dict(state["optimiser"])
         first = state["step"]
         log.info("going on from step %d", first)
-    # The pool and the chains are not saved: after a resumption they start anew, from another seed.
     rng = np.random.default_rng([settings.seed, first])
     generator = torch.Generator().manual_seed(settings.seed + first)
     files = training_files(folders, held_out)
-    crops = Crops(files, settings.crop, rng)
     log.info("%d images", len(files))
-    teacher = Teacher(vgg)
-    chains = Chains(settings, crops, rng)
-    pool_images = torch.zeros(settings.pool, 3, settings.crop, settings.crop)
-    pool_truth: dict[str, Tensor] = {}
-    filled = written = 0
-
-    def refresh() -> None:
-        nonlocal filled, written
-        chains.advance(student)
-        drawn = chains.draw(round(settings.chain_share * settings.batch))
-        for _ in range(settings.batch - len(drawn)):
-            if rng.random() < settings.procedural_share:
-                drawn.append(dead_leaves(settings.crop, rng)[0])
-            else:
-                drawn.append(crops())
-        fresh = torch.stack(drawn)
-        for layer, feature in teacher(fresh).items():
-            if layer not in pool_truth:
-                pool_truth[layer] = feature.new_zeros(settings.pool, *feature.shape[1:])
-            for offset in range(len(fresh)):
-                pool_truth[layer][(written + offset) % settings.pool] = feature[offset]
-        for offset in range(len(fresh)):
-            pool_images[(written + offset) % settings.pool] = fresh[offset]
-        written += len(fresh)
-        filled = min(settings.pool, written)
-
-    while filled < min(settings.pool, 8 * settings.batch):
-        refresh()
+    crops = Crops(files, settings.crop, rng)
+    pool = Pool(settings, Teacher(vgg), crops, rng)
+    while len(pool) < min(settings.pool, 8 * settings.batch):
+        pool.refresh(student)
+    weights = {"feature": 1.0, "gram": settings.gram_weight, "kernel": settings.kernel_weight}
+    lines = Log(work / "log.jsonl")
     student.train()
-    started, recent = time.monotonic(), []
     for step in range(first, settings.steps):
         if step % settings.reuse == 0:
-            refresh()
-        progress = step / settings.steps
-        rate = 0.5 * (1 + math.cos(math.pi * progress)) * min(1, (step + 1) / settings.warm_up)
+            pool.refresh(student)
+        warmed = min(1.0, (step + 1) / settings.warm_up)
+        decayed = 0.5 * (1 + math.cos(math.pi * step / settings.steps))
         for group in optimiser.param_groups:
-            group["lr"] = settings.learning_rate * max(rate, 1e-3)
-        picks = torch.randint(filled, (settings.batch,), generator=generator)
-        truth = {layer: feature[picks] for layer, feature in pool_truth.items()}
-        rows = losses(student, heads, pool_images[picks], truth, settings, generator)
-        weights = {
-            "feature": 1.0,
-            "gram": settings.gram_weight,
-            "kernel": settings.kernel_weight,
-        }
-        total = sum(weights[kind] * x for row in rows.values() for kind, x in row.items())
+            group["lr"] = settings.learning_rate * max(1e-3, warmed * decayed)
+        rows = losses(student, heads, *pool.batch(generator), settings, generator)
+        parts = {f"{layer}/{kind}": x for layer, row in rows.items() for kind, x in row.items()}
+        total = torch.stack([weights[key.split("/")[1]] * x for key, x in parts.items()]).sum()
         if not torch.isfinite(total):
-            raise FloatingPointError(f"loss is not finite at step {step}; checkpoint kept")
+            raise FloatingPointError(f"the loss is not finite at step {step}; checkpoint kept")
         optimiser.zero_grad(set_to_none=True)
         total.backward()
         nn.utils.clip_grad_norm_(parameters, 5.0)
         optimiser.step()
-        recent.append(
-            {f"{layer}/{kind}": x.item() for layer, row in rows.items() for kind, x in row.items()}
-        )
-        if len(recent) == 100 or step + 1 == settings.steps:
-            mean = {key: round(float(np.mean([r[key] for r in recent])), 4) for key in recent[0]
-                    if all(key in r for r in recent)}
-            seconds = round(time.monotonic() - started)
-            line = {"step": step + 1, "seconds": seconds, "rate": round(rate, 4), **mean}
-            with (work / "log.jsonl").open("a") as file:
-                file.write(json.dumps(line) + "\n")
-            recent = []
-        if (step + 1) % checkpoint_every == 0 or step + 1 == settings.steps:
+        last = step + 1 == settings.steps
+        lines.add(step + 1, {key: x.item() for key, x in parts.items()}, last=last)
+        if last or (step + 1) % checkpoint_every == 0:
+            part = checkpoint.with_suffix(".part")
             state = {
                 "student": student.state_dict(),
                 "heads": heads.moments,
@@ -492,17 +513,17 @@ def distil(
                 "step": step + 1,
                 "settings": asdict(settings),
             }
-            part = checkpoint.with_suffix(".part")
             torch.save(state, part)
             part.replace(checkpoint)
     if crops.skipped:
         log.warning("%d images could not be read and were skipped", len(crops.skipped))
     student.eval()
-    return student.folded("slim")
+    folded = student.folded("slim")
+    return normalise(folded, mean_activations(folded, calibration_images()))
 
 
 def save(encoder: VGG, path: Path) -> None:
-    """Write a mean-normalised encoder as float16 safetensors, and its digest into SHA256 beside it."""
+    """Write a mean-normalised encoder as float16 safetensors, its digest into SHA256 beside it."""
     tensors = {key: x.half().contiguous() for key, x in encoder.convolutions().items()}
     part = path.with_suffix(".part")
     save_file(tensors, part, metadata_for(encoder.name, encoder.mean, encoder.pooling))
