@@ -1,9 +1,9 @@
 """How good are pictures optimised in an encoder, judged in the real VGG-19?
 
-Every pair is optimised in the encoder at 256 px: gamma 0, 150 L-BFGS iterations from the content at a
-single scale, range term on. Then, in VGG-19: **style**, the mean over relu1_1 … relu5_1 of
-|G - S|² / |S|², and **content**, |F - C|² / |C|² at relu4_2. What counts is the ratio to VGG-19's own
-result, as a geometric mean over pairs.
+Every pair is optimised in the encoder at 256 px: gamma 0, 150 L-BFGS iterations from the content
+at a single scale, range term on. Then, in VGG-19: **style**, the mean over relu1_1 … relu5_1 of
+|G - S|² / |S|², and **content**, |F - C|² / |C|² at relu4_2. What counts is the ratio to VGG-19's
+own result, as a geometric mean over pairs.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from optistyle.encoders.distil import WIDTHS
 from optistyle.encoders.procedural import calibration_images
 from optistyle.encoders.vgg import VGG, mean_activations, normalise
 from optistyle.recipes import Recipe
+from optistyle.run import stylize
 from optistyle.statistics import moments
-from optistyle.stylize import stylize
 
 STYLE = ("relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu5_1")
 RECIPE = Recipe(gamma=0.0, scales="single", iterations=(150,), size=256)

@@ -7,6 +7,7 @@ torch.optim.LBFGS over the image with a closure. Nothing is done for speed, and 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -40,10 +41,10 @@ def gram(features: Tensor) -> Tensor:
     return torch.mm(flat, flat.t()) / (h * w)
 
 
-def optimise(
-    encoder: VGG, content: Tensor, style: Tensor, iterations: int, beta: float = 1e7
-) -> tuple[Tensor, float]:
-    """The picture after that many evaluations, and the seconds per evaluation."""
+def gatys(
+    encoder: VGG, content: Tensor, style: Tensor, beta: float = 1e7
+) -> Callable[[Tensor], Tensor]:
+    """The loss as a function of the image: content at relu4_2, Gram style at relu1_1 … relu5_1."""
     model, places = sequential(encoder)
     wanted = {places[layer]: layer for layer in (*STYLE, "relu4_2")}
 
@@ -58,18 +59,29 @@ def optimise(
     with torch.no_grad():
         goal = features(content)["relu4_2"]
         grams = {layer: gram(x) for layer, x in features(style).items() if layer in STYLE}
+
+    def loss(image: Tensor) -> Tensor:
+        found = features(image)
+        total = F.mse_loss(found["relu4_2"], goal) / 2
+        for layer in STYLE:
+            error = (gram(found[layer]) - grams[layer]) / CHANNELS[layer]
+            total = total + beta / 5 * error.square().mean() / 4
+        return total
+
+    return loss
+
+
+def optimise(encoder: VGG, content: Tensor, style: Tensor, iterations: int) -> tuple[Tensor, float]:
+    """The picture after that many evaluations, and the seconds per evaluation."""
+    loss = gatys(encoder, content, style)
     image = content.clone().requires_grad_()
     optimizer = torch.optim.LBFGS([image], max_iter=1, history_size=100)
 
     def closure() -> Tensor:
         optimizer.zero_grad()
-        found = features(image)
-        loss = F.mse_loss(found["relu4_2"], goal) / 2
-        for layer in STYLE:
-            error = (gram(found[layer]) - grams[layer]) / CHANNELS[layer]
-            loss = loss + beta / 5 * error.square().mean() / 4
-        loss.backward()
-        return loss
+        value = loss(image)
+        value.backward()
+        return value
 
     optimizer.step(closure)  # warm-up, not timed
     started = time.perf_counter()

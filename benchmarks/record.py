@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from optistyle.stylize import versions
+from optistyle.run import versions
 
 RESULTS = Path(__file__).parent / "results"
 

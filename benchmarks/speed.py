@@ -17,7 +17,7 @@ from optistyle.encoders import load
 from optistyle.encoders.vgg import VGG
 from optistyle.images import png
 from optistyle.recipes import Recipe
-from optistyle.stylize import stylize
+from optistyle.run import stylize
 
 
 def ours(encoder: VGG, content: Tensor, style: Tensor, iterations: int, gamma: float) -> float:

@@ -1,4 +1,4 @@
-"""The one exception that means "the input is at fault", and the words that all its messages share."""
+"""The one exception that means "the input is at fault", and the words its messages share."""
 
 from __future__ import annotations
 

@@ -96,7 +96,8 @@ def _cached_means(encoder: VGG, key: str) -> dict[str, Tensor]:
     encoder.to("cpu").precision = "float32"
     means = mean_activations(encoder, calibration_images())
     encoder.to(device).precision = precision
-    with contextlib.suppress(OSError, SafetensorError):  # a cache that cannot be written is only slower
+    # A cache that cannot be written only costs time.
+    with contextlib.suppress(OSError, SafetensorError):
         folder.mkdir(parents=True, exist_ok=True)
         handle, part = tempfile.mkstemp(dir=folder, suffix=".part")
         os.close(handle)

@@ -3,9 +3,9 @@
 The student has VGG-19's topology at the widths below, and is trained to span the features of the
 mean-normalised teacher at the six layers that the losses read. Three things are asked of it:
 
-- **features**: through a linear 1x1 head per layer (solved by least squares, not kept) they predict the
-  teacher's; squared error over the layer's overall variance. Linear, because if F_teacher = W F
-  then a Gram matrix matched in the student is matched in the teacher, G_teacher = W G Wᵀ.
+- **features**: through a linear 1x1 head per layer (solved by least squares, not kept) they
+  predict the teacher's; squared error over the layer's overall variance. Linear, because if
+  F_teacher = W F, a Gram matrix matched in the student is matched in the teacher: W G Wᵀ.
 - **Gram**: the same for the Gram matrix of every crop.
 - **kernel**: without any head, the inner products <f(x), f(y)> / N of mean-normalised features at
   random positions x, y agree with the teacher's. Content, Gram and attention losses depend on

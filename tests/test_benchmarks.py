@@ -1,0 +1,81 @@
+"""The benchmarks measure the right work."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor
+
+pytest.importorskip("skimage", reason="the benchmarks use scikit-image's photographs")
+
+from benchmarks import encoders, pairs, plain, record
+from optistyle.encoders.vgg import VGG
+from optistyle.losses import Content, GramStyle
+from optistyle.objective import Objective
+
+
+def test_the_plain_loop_minimises_the_same_objective(
+    tiny: VGG, picture: Callable[..., Tensor]
+) -> None:
+    """With zero padding, ours and the tutorial loop agree on loss and gradient."""
+    zeros = VGG(tiny.convolutions(), mean=tiny.mean, padding="zeros")
+    content, style, image = (picture(48, 48, seed) for seed in range(3))
+    layers = dict.fromkeys(plain.STYLE, 1.0)
+    terms = {"content": (1.0, Content({"relu4_2": 1.0})), "style": (1e7, GramStyle(layers))}
+    objective = Objective.build(zeros, terms, (content, None), [(style, None)], [1.0])
+    losses, gradient = objective.gradient(image)
+    image.requires_grad_()
+    expected = plain.gatys(zeros, content, style)(image)
+    (expected_gradient,) = torch.autograd.grad(expected, image)
+    assert losses["total"] == pytest.approx(expected.item(), rel=1e-4)
+    error = (gradient - expected_gradient).norm() / expected_gradient.norm()
+    assert error < 1e-4
+
+
+def test_the_plain_loop_lowers_it(tiny: VGG, picture: Callable[..., Tensor]) -> None:
+    content, style = picture(32, 32, 0), picture(32, 32, 1)
+    loss = plain.gatys(tiny, content, style)
+    image, seconds = plain.optimise(tiny, content, style, 20)
+    assert loss(image) < 0.5 * loss(content)
+    assert seconds > 0
+
+
+def test_distances_are_zero_at_the_targets(tiny: VGG, picture: Callable[..., Tensor]) -> None:
+    content, style = picture(48, 48, 0), picture(48, 48, 1)
+    assert encoders.distances(tiny, content, content, style)["content"] == 0
+    assert encoders.distances(tiny, style, content, style)["style"] == 0
+    assert encoders.distances(tiny, content, content, style)["style"] > 0
+
+
+def test_summary_takes_geometric_means_of_ratios() -> None:
+    def row(encoder: str, pair: str, style: float, content: float) -> dict[str, float | str]:
+        layers = dict.fromkeys(encoders.STYLE, style)
+        return {"encoder": encoder, "pair": pair, "seconds": 1.0, "style": style,
+                "content": content, **layers}  # fmt: skip
+
+    rows = [row("vgg19", "a", 0.1, 1.0), row("vgg19", "b", 0.4, 1.0),
+            row("slim", "a", 0.2, 2.0), row("slim", "b", 3.2, 2.0)]  # fmt: skip
+    last = encoders.summary(rows).splitlines()[-1]
+    cells = [cell.strip() for cell in last.strip("|").split("|")]
+    assert float(cells[-2]) == pytest.approx(math.sqrt(2 * 8))
+    assert float(cells[-1]) == pytest.approx(2)
+
+
+def test_own_pairs_are_squares_of_the_size_asked_for() -> None:
+    made = pairs.own(64)
+    assert len(made) == 8
+    assert all(image.shape == (1, 3, 64, 64) for pair in made.values() for image in pair)
+
+
+def test_random_encoder_has_the_slim_shape() -> None:
+    encoder = encoders.random_encoder()
+    assert encoder.layers[-1] == "relu5_1"
+    assert encoder.channels("relu5_1") == 512
+
+
+def test_table_is_markdown() -> None:
+    text = record.table(["a", "b"], [["x", 1.23456]])
+    assert text.splitlines() == ["| a | b |", "| --- | --- |", "| x | 1.23 |"]
