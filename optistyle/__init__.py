@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from optistyle.objective import Objective
     from optistyle.observers import Observer, Step
     from optistyle.recipes import Recipe, preset
-    from optistyle.stylize import Result, Run, stylize
+    from optistyle.run import Result, Run, stylize
 
 __all__ = [
     "VGG",
@@ -44,14 +44,14 @@ _HOMES = {
     "Observer": "optistyle.observers",
     "Picture": "optistyle.images",
     "Recipe": "optistyle.recipes",
-    "Result": "optistyle.stylize",
-    "Run": "optistyle.stylize",
+    "Result": "optistyle.run",
+    "Run": "optistyle.run",
     "Step": "optistyle.observers",
     "load_encoder": "optistyle.encoders:load",
     "preset": "optistyle.recipes",
     "read": "optistyle.images",
     "sheet": "optistyle.images",
-    "stylize": "optistyle.stylize",
+    "stylize": "optistyle.run",
     "write": "optistyle.images",
 }
 

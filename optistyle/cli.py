@@ -4,29 +4,52 @@ from __future__ import annotations
 
 import contextlib
 import json
+import signal
 import sys
-from collections.abc import Iterator
-from dataclasses import fields, replace
+import threading
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 import click
 
-from optistyle.errors import InputError
+from optistyle.errors import InputError, unknown
 from optistyle.recipes import PARSERS, PRESETS, Recipe, preset
 
 _CHECKPOINT = ".checkpoint"
 
 
 class _Group(click.Group):
-    """Turns `InputError` into one line on stderr and exit code 2; suggests the nearest command."""
+    """Says what is wrong in one line on stderr and exits with 2; suggests the nearest command."""
 
-    def invoke(self, context: click.Context) -> Any:
+    def main(self, *args: Any, **kwargs: Any) -> Any:
         try:
-            return super().invoke(context)
-        except InputError as error:
-            print(f"optistyle: {error}", file=sys.stderr)
+            with warnings.catch_warnings():
+                warnings.showwarning = lambda message, *_, **__: _say(str(message))
+                sys.exit(super().main(*args, **{**kwargs, "standalone_mode": False}))
+        except (click.ClickException, InputError) as error:
+            text = error.format_message() if isinstance(error, click.ClickException) else str(error)
+            _say(" ".join(text.split()))
             sys.exit(2)
+        except (click.Abort, KeyboardInterrupt):
+            _say("interrupted; nothing was written")
+            sys.exit(130)
+
+    def parse_args(self, context: click.Context, args: list[str]) -> list[str]:
+        return super().parse_args(context, args or ["--help"])
+
+    def resolve_command(
+        self, context: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args[0] not in self.commands and not args[0].startswith("-"):
+            raise unknown("command", args[0], self.commands)
+        return super().resolve_command(context, args)
+
+
+def _say(line: str) -> None:
+    print(f"optistyle: {line}", file=sys.stderr, flush=True)
 
 
 class _GroupedHelp(click.Command):
@@ -36,7 +59,7 @@ class _GroupedHelp(click.Command):
         sections: dict[str, list[tuple[str, str]]] = {}
         for parameter in self.get_params(context):
             record = parameter.get_help_record(context)
-            if record is not None:
+            if record is not None and isinstance(parameter, click.Option):
                 sections.setdefault(getattr(parameter, "group", "Run"), []).append(record)
         for heading, records in sections.items():
             with formatter.section(heading):
@@ -73,11 +96,7 @@ def _spell(value: Any) -> str:
 
 def _settings(command: click.Command) -> click.Command:
     """Give a command an option for every field of `Recipe`."""
-    command.params = [
-        *[p for p in command.params if isinstance(p, click.Argument)],
-        *[_Setting(setting) for setting in fields(Recipe)],
-        *[p for p in command.params if not isinstance(p, click.Argument)],
-    ]
+    command.params += [_Setting(setting) for setting in fields(Recipe)]
     return command
 
 
@@ -101,25 +120,50 @@ def main() -> None:
 @click.argument("content", type=click.Path(path_type=Path), required=False)
 @click.argument("styles", metavar="STYLE...", type=click.Path(path_type=Path), nargs=-1)
 @click.option(
-    "-o", "--output", type=click.Path(path_type=Path), default=Path("out.png"),
-    help="PNG, JPEG, WebP or TIFF; settings and trace go beside it as .json.  [out.png]",
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    help="PNG, JPEG, WebP or TIFF; settings and trace go beside it as .json.  "
+    "[out.png; with --from, NAME-again]",
 )
-@click.option("--bits", type=int, default=8, help="8, or 16 for PNG and TIFF.  [8]")
-@click.option("--preset", "preset_name", metavar="NAME", default=None,
-              help="Published settings (see optistyle presets); other options change them.")
-@click.option("--from", "manifest", type=click.Path(path_type=Path), metavar="JSON",
-              help="Repeat the run that wrote this .json; other options change it.")
-@click.option("--resume", is_flag=True, help="Go on from this output's checkpoint, if there is one.")
-@click.option("--checkpoint-every", type=float, default=60.0, metavar="SECONDS",
-              help="How often the state is saved for --resume.  [60]")
-@click.option("--snapshot-every", type=int, default=None, metavar="N",
-              help="Write the picture every N iterations, as out-00050.png.")
+@click.option("--bits", type=int, help="8, or 16 for PNG and TIFF.  [8]")
+@click.option(
+    "--preset",
+    "preset_name",
+    metavar="NAME",
+    default=None,
+    help="Published settings (see optistyle presets); other options change them.",
+)
+@click.option(
+    "--from",
+    "manifest",
+    type=click.Path(path_type=Path),
+    metavar="JSON",
+    help="Repeat the run that wrote this .json; other options change it.",
+)
+@click.option(
+    "--resume", is_flag=True, help="Go on from this output's checkpoint, if there is one."
+)
+@click.option(
+    "--checkpoint-every",
+    type=float,
+    default=60.0,
+    metavar="SECONDS",
+    help="How often the state is saved for --resume.  [60]",
+)
+@click.option(
+    "--snapshot-every",
+    type=int,
+    default=None,
+    metavar="N",
+    help="Write the picture every N iterations, as out-00050.png.",
+)
 @click.option("-q", "--quiet", is_flag=True, help="Say nothing but errors.")
 def run(
     content: Path | None,
     styles: tuple[Path, ...],
-    output: Path,
-    bits: int,
+    output: Path | None,
+    bits: int | None,
     preset_name: str | None,
     manifest: Path | None,
     resume: bool,
@@ -135,66 +179,110 @@ def run(
     optistyle run photo.jpg painting.jpg --gamma 0 --size 768
     optistyle run photo.jpg one.jpg two.jpg --style-weights 2,1
     """
-    from optistyle import devices, encoders, images
-    from optistyle.observers import Checkpoints, Observer, ProgressBar, Snapshots
-    from optistyle.stylize import Run, load_encoder, stylize
+    from optistyle import encoders, images
+    from optistyle.observers import Checkpoint, Checkpoints, Observer, ProgressBar, Snapshots
+    from optistyle.run import Run, versions
 
-    base, threads = preset(preset_name or "default"), None
+    if quiet:
+        warnings.simplefilter("ignore")
+    recipe, sources = preset(preset_name or "default"), []
     if manifest is not None:
         if preset_name is not None:
             raise InputError("--preset and --from both give the settings; choose one")
-        base, recorded, threads = _read_manifest(manifest)
-        if content is None:
-            content, *rest = _unchanged(recorded, manifest)
-            styles = tuple(rest)
+        earlier = _Manifest.read(manifest)
+        recipe, sources = earlier.recipe, [manifest]
+        content = content or earlier.input("content")
+        styles = styles or tuple(earlier.styles())
+        for name in ("init", "weights"):
+            if name in earlier.inputs and given[name] is None:
+                given[name] = str(earlier.input(name))
+        output = output or Path(f"{manifest.stem}-again{earlier.suffix}")
+        bits = earlier.bits if bits is None else bits
+    output, bits = output or Path("out.png"), 8 if bits is None else bits
     if content is None or not styles:
         raise InputError("give a CONTENT image and one or more STYLE images (or --from JSON)")
-    recipe = _recipe(base, given)
-    inputs = [content, *styles, *_files(recipe)]
+    recipe = _recipe(recipe, given)
+    sources += [content, *styles, *_files(recipe)]
     report, checkpoint = output.with_suffix(".json"), output.with_name(output.name + _CHECKPOINT)
-    written_from = [manifest] if manifest is not None else []
-    images.check_writable(output, inputs=inputs, bits=bits)
-    for source in (*inputs, *written_from):
-        if report.exists() and source.exists() and report.samefile(source):
-            raise InputError(f"{report} would be overwritten, and is an input: choose another -o")
-    if threads is not None:
-        import torch
-
-        torch.set_num_threads(threads)
-
-    device = devices.resolve(recipe.device)
-    if recipe.weights is None and not quiet:
-        print(encoders.choose(recipe.encoder, device)[1], file=sys.stderr)
-    encoder = load_encoder(recipe, device)
-    going_on = resume and checkpoint.exists()
-    if resume and not going_on and not quiet:
-        print(f"no checkpoint {checkpoint}: starting from the beginning", file=sys.stderr)
-    planned = Run(content, styles, recipe, encoder=encoder)
-    checkpoints = Checkpoints(checkpoint, planned.identity, checkpoint_every)
-    observers: list[Observer] = [checkpoints]
-    if not quiet:
-        observers.append(ProgressBar())
+    images.check_writable(output, inputs=sources, bits=bits)
+    for beside in (report, checkpoint):
+        _check_free(beside, sources)
+    observers: list[Observer] = [] if quiet else [ProgressBar()]
     if snapshot_every is not None:
-        observers.append(Snapshots(output, snapshot_every))
-    result = stylize(
-        content,
-        styles,
-        recipe,
-        encoder=encoder,
-        observers=observers,
-        resume=checkpoint if going_on else None,
-    )
-    result.save(output, bits=bits)
-    record = {"inputs": [_identified(path) for path in inputs], "styles": len(styles)}
-    text = json.dumps({**record, **result.manifest()}, indent=1)
-    images.write_whole(report.resolve(), text.encode())
-    if result.interrupted:
-        checkpoints.save()
-        print(f"interrupted: {output} holds the picture so far; --resume goes on", file=sys.stderr)
-        sys.exit(130)
-    checkpoint.unlink(missing_ok=True)
+        observers.append(Snapshots(output, snapshot_every, sources))
+
+    with _Interrupts() as interrupts:
+        if manifest is not None:
+            earlier.restore_threads()
+        job = Run(content, styles, recipe)
+        observers.append(Checkpoints(checkpoint, job.identity, checkpoint_every))
+        if resume and checkpoint.exists():
+            job.resume(checkpoint)
+        elif resume and not quiet:
+            _say(f"no checkpoint {checkpoint}: starting from the beginning")
+        if manifest is not None and earlier.versions != versions() and not quiet:
+            _say(f"{manifest} is of other versions of optistyle or its libraries: not bit for bit")
+        if recipe.weights is None and not quiet:
+            _say(encoders.choose(recipe.encoder, job.device)[1])
+        with contextlib.suppress(KeyboardInterrupt):
+            job.finish(observers)
+            interrupts.ignore()
+        result = job.result()
+        result.save(output, bits=bits)
+        record = {"output": output.name, "bits": bits, **result.manifest()}
+        images.write_whole(report.resolve(), json.dumps(record, indent=1).encode())
+        if result.interrupted:
+            job.checkpoint.save(checkpoint, job.identity)
+            _say(f"interrupted: {output} holds the picture so far; --resume goes on")
+            sys.exit(130)
+        Checkpoint.discard(checkpoint)
     if not quiet:
-        print(f"{output}  ({result.picture.width}x{result.picture.height}, {result.seconds:.0f} s)")
+        size = f"{result.picture.width}x{result.picture.height}"
+        click.echo(f"{output}  ({size}, {sum(result.seconds):.0f} s)")
+
+
+class _Interrupts:
+    """Ctrl-C raises `KeyboardInterrupt` once, and is ignored from then on: saving is not cut short.
+
+    After an interruption it stays ignored, for the process is about to end. Does nothing where
+    Ctrl-C is not for us: in a background job, or in another thread than the main one.
+    """
+
+    def __enter__(self) -> _Interrupts:
+        self._before = signal.getsignal(signal.SIGINT)
+        self._pressed = False
+        self._ours = (
+            threading.current_thread() is threading.main_thread()
+            and self._before is not signal.SIG_IGN
+        )
+        self._handle(self._press)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if not self._pressed:
+            self._handle(self._before)
+
+    def ignore(self) -> None:
+        self._handle(signal.SIG_IGN)
+
+    def _press(self, *_: object) -> None:
+        self._pressed = True
+        self.ignore()
+        raise KeyboardInterrupt
+
+    def _handle(self, handler: Any) -> None:
+        if self._ours:
+            signal.signal(signal.SIGINT, handler)
+
+
+def _check_free(path: Path, inputs: Sequence[Path]) -> None:
+    """Raise `InputError` where a file beside the output cannot be written or is an input."""
+    if path.is_dir():
+        raise InputError(
+            f"{path} is a folder, and a file of that name is to be written: choose another -o"
+        )
+    if any(path.exists() and source.exists() and path.samefile(source) for source in inputs):
+        raise InputError(f"{path} would be overwritten, and is an input: choose another -o")
 
 
 def _files(recipe: Recipe) -> list[Path]:
@@ -202,38 +290,63 @@ def _files(recipe: Recipe) -> list[Path]:
     return [Path(name) for name in (recipe.init, recipe.weights) if name and Path(name).is_file()]
 
 
-def _identified(path: Path) -> dict[str, str]:
-    from optistyle.images import digest
+@dataclass(frozen=True)
+class _Manifest:
+    """What ``--from`` takes from the .json of an earlier run."""
 
-    return {"path": str(path.resolve()), "sha256": digest(path)}
+    path: Path
+    recipe: Recipe
+    inputs: dict[str, Any]
+    threads: int
+    bits: int
+    suffix: str
+    versions: dict[str, str]
 
+    @classmethod
+    def read(cls, path: Path) -> _Manifest:
+        try:
+            record = json.loads(path.read_text(encoding="utf-8"))
+            return cls(
+                path,
+                Recipe.from_dict(record["recipe"]),
+                {name: record["inputs"][name] for name in record["inputs"]},
+                int(record["threads"]),
+                int(record.get("bits", 8)),
+                Path(record.get("output", "out.png")).suffix,
+                record["versions"],
+            )
+        except OSError as error:
+            raise InputError(f"{path} cannot be read: {error.strerror}") from error
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            if isinstance(error, InputError):
+                raise InputError(f"{path}: {error}") from error
+            raise InputError(f"{path} is not a .json that optistyle run has written") from error
 
-def _read_manifest(path: Path) -> tuple[Recipe, dict[str, Any], int]:
-    try:
-        record = json.loads(path.read_text())
-        return Recipe.from_dict(record["recipe"]), record, int(record["threads"])
-    except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror}") from error
-    except (ValueError, KeyError, TypeError) as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError(f"{path} is not a .json that optistyle run has written") from error
+    def input(self, name: str) -> Path:
+        return self._unchanged(self.inputs[name])
 
+    def styles(self) -> list[Path]:
+        return [self._unchanged(entry) for entry in self.inputs["styles"]]
 
-def _unchanged(record: dict[str, Any], manifest: Path) -> list[Path]:
-    """The content and style files of a manifest, checked to be what they were."""
-    from optistyle.images import digest
+    def _unchanged(self, entry: dict[str, str]) -> Path:
+        """The file of an input, checked to be what it was."""
+        from optistyle.images import digest
 
-    paths = []
-    for entry in record["inputs"]:
+        if "path" not in entry:
+            raise InputError(f"{self.path} is of a run whose images were no files: give them")
         path = Path(entry["path"])
         if digest(path) != entry["sha256"]:
             raise InputError(
-                f"{path} is not the file it was when {manifest} was written; to use it all the "
-                "same, give CONTENT and STYLE"
+                f"{path} is not the file it was when {self.path} was written; to use it all the "
+                "same, name it on the command line"
             )
-        paths.append(path)
-    return paths[: 1 + record["styles"]]
+        return path
+
+    def restore_threads(self) -> None:
+        """Compute with as many threads as then: sums in another order round otherwise."""
+        import torch
+
+        torch.set_num_threads(self.threads)
 
 
 @main.command()
@@ -248,7 +361,7 @@ def presets() -> None:
                 click.echo(f"    --{setting.name.replace('_', '-')} {_spell(value)}")
 
 
-@main.group()
+@main.group(cls=_Group)
 def weights() -> None:
     """Where the encoders' weights are, and how to get them."""
 
@@ -309,7 +422,7 @@ def _info() -> Iterator[str]:
 
     from optistyle import devices
     from optistyle.encoders.weights import SOURCES
-    from optistyle.stylize import versions
+    from optistyle.run import versions
 
     for name, version in versions().items():
         yield f"{name}: {version}"

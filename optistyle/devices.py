@@ -26,7 +26,9 @@ def resolve(name: str = "auto") -> torch.device:
             "use --device auto"
         )
     if index and int(index) >= torch.cuda.device_count():
-        raise InputError(f"device {name!r}: there are {torch.cuda.device_count()} GPUs, from cuda:0")
+        raise InputError(
+            f"device {name!r}: there are {torch.cuda.device_count()} GPUs, from cuda:0"
+        )
     return torch.device(name)
 
 

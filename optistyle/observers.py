@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 import time
+import warnings
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
@@ -15,10 +18,96 @@ from tqdm import tqdm
 
 from optistyle import images
 from optistyle.errors import InputError
+from optistyle.images import Picture
 from optistyle.optimise import Progress
 
 #: One evaluation: scale (from 0), iteration (from 1), and the weighted losses by name.
 TraceRow = dict[str, float]
+#: (H, W) and iterations of every scale.
+Schedule = Sequence[tuple[tuple[int, int], int]]
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """Where a run stands between two steps: all that it needs to go on from there.
+
+    Attributes:
+        scale: which one, from 0.
+        progress: the optimisation's state at this scale.
+        trace: all evaluations so far.
+        seconds: of computing so far, by scale, over resumptions.
+        warnings: a line for every divergence so far.
+    """
+
+    scale: int
+    progress: Progress
+    trace: tuple[TraceRow, ...] = ()
+    seconds: tuple[float, ...] = (0.0,)
+    warnings: tuple[str, ...] = ()
+
+    def save(self, path: Path, identity: str) -> None:
+        """Write a file, whole or not at all, of tensors and plain values only.
+
+        Args:
+            path: the file.
+            identity: a text that stands for the run's inputs and settings.
+
+        Raises:
+            InputError: the disk refuses.
+        """
+        content = {
+            **vars(self),
+            "progress": vars(self.progress),
+            "identity": identity,
+            "threads": torch.get_num_threads(),
+        }
+        part = _part(path)
+        try:
+            try:
+                torch.save(content, part)
+                with part.open("rb+") as file:
+                    os.fsync(file.fileno())
+                part.replace(path)
+            finally:
+                part.unlink(missing_ok=True)
+        except (OSError, RuntimeError) as error:  # torch has its own words for a full disk
+            reason = error.strerror if isinstance(error, OSError) else str(error).splitlines()[0]
+            raise InputError(f"the checkpoint {path} cannot be written: {reason}") from error
+
+    @staticmethod
+    def discard(path: Path) -> None:
+        """Remove a file that `save` wrote, and what a killed process may have left of one."""
+        path.unlink(missing_ok=True)
+        _part(path).unlink(missing_ok=True)
+
+    @classmethod
+    def load(cls, path: Path, identity: str, device: torch.device) -> Checkpoint:
+        """Read a file that `save` wrote, and compute with as many threads as then.
+
+        Sums in another order round otherwise: the number of threads is part of what is repeated.
+
+        Raises:
+            InputError: it cannot be read, is damaged, or is of another run.
+        """
+        try:
+            content = torch.load(path, weights_only=True, map_location=device)
+            found, threads = content.pop("identity"), int(content.pop("threads"))
+            checkpoint = cls(**{**content, "progress": Progress(**content["progress"])})
+        except Exception as error:  # whatever torch finds wrong with it
+            raise InputError(
+                f"{path} is not a checkpoint that can be read; delete it to start over"
+            ) from error
+        if found != identity:
+            raise InputError(
+                f"the checkpoint {path} is of a run with other inputs or settings; "
+                "repeat those, or delete it to start over"
+            )
+        torch.set_num_threads(threads)
+        return checkpoint
+
+
+def _part(path: Path) -> Path:
+    return path.with_name(path.name + ".part")
 
 
 @dataclass(frozen=True)
@@ -26,90 +115,101 @@ class Step:
     """One iteration of a run, as observers and notebooks see it.
 
     Attributes:
-        scale, scales: which scale, from 0, of how many.
         iteration, iterations: which evaluation at this scale, from 1, of how many.
+        scales: how many there are; ``scale`` is this one, from 0.
         size: (H, W) at this scale.
         losses: weighted, by name, with ``total``, of the image evaluated.
-        image: (1, 3, H, W) in [0, 1], what the picture would be if the run ended here.
-        progress: the full state between this step and the next.
-        trace: all evaluations up to and with this one.
-        seconds: of computing so far, over resumptions.
+        image: (1, 3, H, W) in [0, 1], the optimised image if the run ended here.
+        picture: makes of ``image`` what would be saved: original colours and alpha put back.
+        checkpoint: where the run stands after this step.
+        warning: a line about a divergence in this step, or None.
     """
 
-    scale: int
-    scales: int
     iteration: int
     iterations: int
+    scales: int
     size: tuple[int, int]
     losses: dict[str, float]
     image: Tensor
-    progress: Progress
-    trace: list[TraceRow]
-    seconds: float
+    picture: Callable[[], Picture]
+    checkpoint: Checkpoint
+    warning: str | None = None
+
+    @property
+    def scale(self) -> int:
+        return self.checkpoint.scale
 
 
 class Observer:
     """Does nothing; subclasses override what they want to see."""
 
-    def started(self, schedule: list[tuple[tuple[int, int], int]]) -> None:
+    def started(self, schedule: Schedule) -> None:
         """Before the first step, with (H, W) and iterations of every scale."""
 
     def stepped(self, step: Step) -> None:
         """After every iteration."""
-
-    def warned(self, message: str) -> None:
-        """Something went wrong and was mended."""
 
     def ended(self) -> None:
         """After the last step, also of an interrupted run."""
 
 
 class ProgressBar(Observer):
-    """A tqdm bar with scale, losses and time left; plain lines where stderr is not a terminal."""
+    """A tqdm bar with scale, losses and time left; plain lines where the stream is no terminal.
+
+    Args:
+        stream: where to write; stderr by default.
+        every: seconds between two plain lines; the last of every scale is always written.
+    """
 
     def __init__(self, stream: TextIO | None = None, every: float = 10.0) -> None:
         self._stream = stream or sys.stderr
         self._every = every
         self._bar: tqdm | None = None
-        self._shown = 0.0
-        self._work: list[float] = []
-        self._begun = time.monotonic()
+        self._shown = -math.inf
 
-    def started(self, schedule: list[tuple[tuple[int, int], int]]) -> None:
-        # Time left is told in pixels times iterations: later scales take longer.
+    def started(self, schedule: Schedule) -> None:
+        # Work is told in pixels times iterations: later scales take longer.
         self._work = [h * w * n / 1e6 for (h, w), n in schedule]
+        self._before: float | None = None  # work of earlier runs, where this one is resumed
         self._begun = time.monotonic()
         if self._stream.isatty():
             self._bar = tqdm(
                 total=sum(self._work),
                 file=self._stream,
-                bar_format="{percentage:3.0f}%|{bar:20}| {elapsed}<{remaining} {desc}",
+                dynamic_ncols=True,
+                bar_format="{percentage:3.0f}%|{bar}| {elapsed}<{remaining} {desc}",
             )
 
     def stepped(self, step: Step) -> None:
-        done = sum(self._work[: step.scale])
-        done += self._work[step.scale] * step.iteration / step.iterations
+        each = self._work[step.scale] / step.iterations
+        done = sum(self._work[: step.scale]) + each * step.iteration
+        if self._before is None:
+            self._before = done - each
+            if self._bar is not None:
+                self._bar.initial = self._bar.n = self._before
         height, width = step.size
         losses = "  ".join(f"{name} {value:.3g}" for name, value in step.losses.items())
-        line = (
-            f"scale {step.scale + 1}/{step.scales} ({width}x{height})  "
-            f"iteration {step.iteration}/{step.iterations}  {losses}"
-        )
-        last = step.iteration == step.iterations
+        scale, iteration = f"{step.scale + 1}/{step.scales}", f"{step.iteration}/{step.iterations}"
+        if step.warning:
+            self._write(step.warning)
+        now = time.monotonic()
         if self._bar is not None:
+            line = f"scale {scale} {width}x{height}  {iteration}  " + losses.replace("  ", " ")
             self._bar.set_description_str(line, refresh=False)
             self._bar.update(done - self._bar.n)
-        elif last or time.monotonic() - self._shown > self._every:
-            self._shown = time.monotonic()
-            passed = self._shown - self._begun
-            left = passed * (sum(self._work) / done - 1)
-            print(f"{line}  {passed:.0f} s, {left:.0f} s left", file=self._stream, flush=True)
+        elif step.iteration == step.iterations or now - self._shown > self._every:
+            self._shown, passed = now, now - self._begun
+            left = passed * (sum(self._work) - done) / (done - self._before)
+            self._write(
+                f"scale {scale} ({width}x{height})  iteration {iteration}  {losses}  "
+                f"{passed:.0f} s, {left:.0f} s left"
+            )
 
-    def warned(self, message: str) -> None:
+    def _write(self, line: str) -> None:
         if self._bar is not None:
-            self._bar.write(message, file=self._stream)
+            self._bar.write(line, file=self._stream)
         else:
-            print(message, file=self._stream, flush=True)
+            print(line, file=self._stream, flush=True)
 
     def ended(self) -> None:
         if self._bar is not None:
@@ -117,88 +217,54 @@ class ProgressBar(Observer):
 
 
 class Snapshots(Observer):
-    """Writes the picture as it is every so many iterations: ``out-0001.png`` beside ``out.png``."""
+    """Writes the picture as it is every so many iterations: ``out-00050.png`` beside ``out.png``.
 
-    def __init__(self, output: Path, every: int) -> None:
+    Args:
+        output: the file whose name and format they take.
+        every: iterations between two, counted over all scales.
+        inputs: files that none of them may overwrite.
+    """
+
+    def __init__(self, output: Path, every: int, inputs: Sequence[Path] = ()) -> None:
         if every < 1:
             raise InputError(f"snapshots every {every} iterations: it must be 1 or more")
-        self._output, self._every, self._taken, self._count = output, every, 0, 0
+        self._output, self._every, self._inputs = output, every, inputs
+
+    def _path(self, count: int) -> Path:
+        return self._output.with_name(f"{self._output.stem}-{count:05d}{self._output.suffix}")
+
+    def started(self, schedule: Schedule) -> None:
+        total = sum(iterations for _, iterations in schedule)
+        for count in range(self._every, total + 1, self._every):
+            images.check_writable(self._path(count), inputs=self._inputs)
 
     def stepped(self, step: Step) -> None:
-        self._count = len(step.trace)
-        if self._count % self._every == 0:
-            name = f"{self._output.stem}-{self._count:05d}{self._output.suffix}"
-            images.write(self._output.with_name(name), step.image)
+        count = len(step.checkpoint.trace)
+        if count % self._every == 0:
+            images.write(self._path(count), step.picture())
 
 
 class Checkpoints(Observer):
-    """Saves a run's state so that it can be resumed: every so many seconds, and at its end.
+    """Saves where the run stands every so many seconds, for `Run.resume`.
 
-    The file appears whole or not at all. It holds tensors and plain values only.
+    A disk that refuses costs a warning, not the run.
 
     Args:
         path: the checkpoint file.
-        identity: a text that stands for inputs and settings; a run resumes only its own.
-        every: seconds between saves.
+        identity: the run's, see `Checkpoint.save`.
+        every: seconds between two saves; 0 saves after every iteration.
     """
 
     def __init__(self, path: Path, identity: str, every: float = 60.0) -> None:
+        if not (math.isfinite(every) and every >= 0):
+            raise InputError(f"checkpoints every {every} seconds: it must be a number of 0 or more")
         self._path, self._identity, self._every = path, identity, every
         self._saved = time.monotonic()
-        self._last: Step | None = None
 
     def stepped(self, step: Step) -> None:
-        self._last = step
         if time.monotonic() - self._saved >= self._every:
-            self.save()
-
-    def save(self) -> None:
-        """Write the last step seen, if any."""
-        if self._last is None:
-            return
-        content = {
-            "identity": self._identity,
-            "scale": self._last.scale,
-            "progress": vars(self._last.progress),
-            "trace": self._last.trace,
-            "seconds": self._last.seconds,
-        }
-        part = self._path.with_name(self._path.name + ".part")
-        try:
-            with part.open("wb") as file:
-                torch.save(content, file)
-                file.flush()
-                os.fsync(file.fileno())
-            part.replace(self._path)
-        finally:
-            part.unlink(missing_ok=True)
-        self._saved = time.monotonic()
-
-
-@dataclass(frozen=True)
-class Resumption:
-    """Where a run goes on."""
-
-    scale: int
-    progress: Progress
-    trace: list[TraceRow]
-    seconds: float
-
-    @classmethod
-    def load(cls, path: Path, identity: str, device: torch.device) -> Resumption:
-        """Read a checkpoint; `InputError` if it is damaged or of another run."""
-        try:
-            content = torch.load(path, weights_only=True, map_location=device)
-            found = content["identity"]
-        except Exception as error:  # whatever torch finds wrong with it
-            raise InputError(
-                f"{path}: not a checkpoint that can be read; delete it to start over"
-            ) from error
-        if found != identity:
-            raise InputError(
-                f"{path}: the checkpoint is of a run with other inputs or settings; "
-                "repeat those, or delete it to start over"
-            )
-        return cls(
-            content["scale"], Progress(**content["progress"]), content["trace"], content["seconds"]
-        )
+            try:
+                step.checkpoint.save(self._path, self._identity)
+            except InputError as error:
+                warnings.warn(f"{error}; going on without", stacklevel=2)
+            self._saved = time.monotonic()

@@ -62,7 +62,9 @@ class Recipe:
         {"relu4_1": 1.0}, "Loss", "Layers of the attention loss, weighted."
     )
     style_loss: str = _setting(
-        "gram", "Loss", "Gram matrices, or Wasserstein-2 of mean and covariance.",
+        "gram",
+        "Loss",
+        "Gram matrices, or Wasserstein-2 of mean and covariance.",
         choices=STYLE_LOSSES,
     )
     attention_form: str = _setting(
@@ -87,11 +89,14 @@ class Recipe:
         512, "Optimisation", "Longer side of the picture in pixels, or 'original'.", metavar="PX"
     )
     iterations: tuple[int, ...] = _setting(
-        (80,), "Optimisation", "Iterations: the last scale's, or one number per scale.",
+        (80,),
+        "Optimisation",
+        "Iterations: the last scale's, or one number per scale.",
         metavar="N[,N…]",
     )
     scales: tuple[int, ...] | str = _setting(
-        "auto", "Optimisation",
+        "auto",
+        "Optimisation",
         f"Longer sides from coarse to fine; auto: from {FIRST_SCALE} px by sqrt(2); or single.",
         metavar="auto|single|PX,PX…",
     )
@@ -102,7 +107,9 @@ class Recipe:
         None, "Optimisation", "Step size. L-BFGS takes 1, Adam 0.02 unless given."
     )
     init: str = _setting(
-        "content", "Optimisation", "Where to start: content, style, noise, grey or an image file.",
+        "content",
+        "Optimisation",
+        "Where to start: content, style, noise, grey or an image file.",
         metavar="content|style|noise|grey|FILE",
     )
     seed: int = _setting(0, "Optimisation", "Seed of --init noise.")
@@ -116,7 +123,9 @@ class Recipe:
     pooling: str = _setting("average", "Encoder", "How blocks shrink.", choices=tuple(POOLINGS))
     padding: str = _setting("reflect", "Encoder", "At the borders.", choices=PADDINGS)
     precision: str = _setting(
-        "float32", "Encoder", "Of the convolutions; bfloat16 is faster where the hardware has it.",
+        "float32",
+        "Encoder",
+        "Of the convolutions; bfloat16 is faster where the hardware has it.",
         choices=PRECISIONS,
     )
     device: str = _setting("auto", "Encoder", "auto, cpu, cuda, cuda:N or mps.", metavar="DEVICE")
@@ -179,6 +188,9 @@ class Recipe:
             doublings = max(0.0, math.log2(longer / FIRST_SCALE))
             count = round(2 * doublings)
             sides = [round(longer / math.sqrt(2) ** k) for k in range(count, -1, -1)]
+            # A panorama starts at the first scale that leaves enough of its shorter side.
+            wide = [s for s in sides if min(fit_longer_side(height, width, s)) >= SMALLEST]
+            sides = wide or [longer]
         else:
             sides = [int(side) for side in self.scales]
             if sides[-1] != longer and self.size != Recipe.size:
@@ -213,7 +225,10 @@ class Recipe:
         known = {setting.name for setting in fields(cls)}
         if strange := sorted(set(values) - known):
             raise unknown("setting", strange[0], known)
-        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+        settings: dict[str, Any] = {
+            k: tuple(v) if isinstance(v, list) else v for k, v in values.items()
+        }
+        return cls(**settings)
 
 
 def _check_side(what: str, side: int | str) -> None:

@@ -1,0 +1,479 @@
+"""The one entry point: a content image, style images and a recipe in, a picture out."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import math
+import platform
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timezone
+from functools import partial
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from optistyle import colors, devices, encoders, images, memory, solvers
+from optistyle.encoders.vgg import VGG
+from optistyle.errors import InputError
+from optistyle.images import Picture
+from optistyle.losses import (
+    AttentionGram,
+    AttentionLocal,
+    Content,
+    GramStyle,
+    Range,
+    TotalVariation,
+    WassersteinStyle,
+)
+from optistyle.objective import Objective, Terms
+from optistyle.observers import Checkpoint, Observer, Step, TraceRow
+from optistyle.optimise import Progress, outcome, steps
+from optistyle.recipes import INITS, SMALLEST, Recipe
+
+#: A picture, its pixels (1, 3, H, W) in [0, 1], or a file.
+ImageLike = Picture | Tensor | str | Path
+
+
+@dataclass(frozen=True)
+class Result:
+    """A finished picture and how it came about.
+
+    Attributes:
+        picture: pixels (1, 3, H, W) in [0, 1], and the content's alpha, if it had one.
+        trace: every evaluation: scale, iteration and the weighted losses by name, of the image as
+            it was optimised, not clamped.
+        first, final: the losses at the last scale reached of the start, and of the picture itself,
+            both clamped to [0, 1] as it is saved (and before original colours are put back); empty
+            where a run was interrupted before its first step.
+        recipe: the settings. inputs: paths and SHA-256. encoder: its name. device: where it ran.
+        seconds: of computing, by scale, over resumptions.
+        warnings: a line for every divergence.
+        interrupted: whether it ended early, by Ctrl-C or a break.
+    """
+
+    picture: Picture
+    trace: list[TraceRow]
+    first: dict[str, float]
+    final: dict[str, float]
+    recipe: Recipe
+    inputs: dict[str, Any]
+    encoder: str
+    device: str
+    seconds: list[float]
+    warnings: list[str]
+    interrupted: bool
+
+    @property
+    def image(self) -> Tensor:
+        """(1, 3, H, W) in [0, 1]."""
+        return self.picture.pixels
+
+    def save(self, path: str | Path, *, bits: int = 8) -> None:
+        """Write the picture; the suffix chooses the format (see `images.write`)."""
+        images.write(path, self.picture, bits=bits)
+
+    def manifest(self) -> dict[str, Any]:
+        """All but the pixels, as JSON values."""
+        return {
+            "recipe": self.recipe.as_dict(),
+            "inputs": self.inputs,
+            "encoder": self.encoder,
+            "device": self.device,
+            "threads": torch.get_num_threads(),
+            "width": self.picture.width,
+            "height": self.picture.height,
+            "first": _plain(self.first),
+            "final": _plain(self.final),
+            "seconds": [round(s, 3) for s in self.seconds],
+            "warnings": self.warnings,
+            "interrupted": self.interrupted,
+            "finished": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+            "versions": versions(),
+            "trace": [_plain(row) for row in self.trace],
+        }
+
+    def _repr_png_(self) -> bytes:
+        """A notebook shows the picture by itself."""
+        return images.png(self.image)
+
+
+def _plain(losses: dict[str, float]) -> dict[str, float | None]:
+    """JSON has no NaN and no infinity."""
+    return {name: x if math.isfinite(x) else None for name, x in losses.items()}
+
+
+def versions() -> dict[str, str]:
+    """Of all that can change a pixel."""
+    names = ("optistyle", "torch", "torchvision", "numpy", "pillow")
+    found = {"python": platform.python_version()}
+    for name in names:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            found[name] = "not installed"
+    return found
+
+
+def terms(recipe: Recipe) -> Terms:
+    """The loss terms of a recipe, by name, with their weights."""
+    style = {"gram": GramStyle, "wasserstein": WassersteinStyle}[recipe.style_loss]
+    attention = {"gram": AttentionGram, "local": AttentionLocal}[recipe.attention_form]
+    return {
+        "content": (recipe.alpha, Content(recipe.content_layers)),
+        "style": (recipe.beta, style(recipe.style_layers)),
+        "attention": (recipe.gamma, attention(recipe.attention_layers, recipe.centre)),
+        "tv": (recipe.tv, TotalVariation(recipe.tv_form)),
+        "range": (recipe.range, Range()),
+    }
+
+
+def stylize(
+    content: ImageLike,
+    styles: ImageLike | Sequence[ImageLike],
+    recipe: Recipe | None = None,
+    *,
+    encoder: VGG | None = None,
+    observers: Sequence[Observer] = (),
+) -> Result:
+    """Paint the content in the styles.
+
+    Args:
+        content: what the picture shows.
+        styles: one or several paintings; their shares are the recipe's ``style_weights``.
+        recipe: the settings, `Recipe()` by default.
+        encoder: an encoder to use in place of the recipe's, to load it only once.
+        observers: see `observers`.
+
+    Returns:
+        The result. Ctrl-C ends the run early and returns the picture as it is.
+
+    Raises:
+        InputError: anything that cannot be used, before the work starts wherever that is possible.
+    """
+    run = Run(content, styles, recipe, encoder=encoder)
+    with contextlib.suppress(KeyboardInterrupt):
+        run.finish(observers)
+    return run.result()
+
+
+class Run:
+    """A run as an iterator of steps, for notebooks: loop, look at ``step.image``, break at will.
+
+    Takes `stylize`'s arguments, and checks all of them. Iterating again goes on from the last
+    step, also after an error or Ctrl-C in the middle of one. ``result()`` gives the picture as it
+    is at any moment.
+
+    Attributes:
+        recipe: the settings, with ``auto`` resolved to an encoder and a device.
+        encoder: the one in use. inputs: the paths, where they are files, and SHA-256 of all images.
+        identity: stands for inputs, settings and encoder; only a checkpoint of the same fits.
+        schedule: (H, W) and iterations of every scale.
+    """
+
+    def __init__(
+        self,
+        content: ImageLike,
+        styles: ImageLike | Sequence[ImageLike],
+        recipe: Recipe | None = None,
+        *,
+        encoder: VGG | None = None,
+    ) -> None:
+        recipe = recipe or Recipe()
+        if isinstance(styles, ImageLike):
+            styles = [styles]
+        if not styles:
+            raise InputError("no style image is given; give one or more")
+        self._shares = recipe.shares(len(styles))
+        self._content = _picture(content)
+        self._styles = [_recoloured(_picture(s), self._content, recipe) for s in styles]
+        self.schedule = recipe.schedule(self._content.height, self._content.width)
+        self._init = _init_pixels(recipe.init, self._content, self._styles[0])
+        self.inputs: dict[str, Any] = {
+            "content": _identified(content),
+            "styles": [_identified(style) for style in styles],
+            **{
+                name: _identified(file)
+                for name, file in (("init", recipe.init), ("weights", recipe.weights))
+                if file is not None and file not in INITS
+            },
+        }
+        if encoder is None:
+            device = devices.resolve(recipe.device)
+            encoder = load_encoder(recipe, device)
+            chosen = encoders.choose(recipe.encoder, device)[0] if not recipe.weights else "auto"
+            recipe = replace(recipe, encoder=chosen, device=str(device))
+        self.recipe, self.encoder, self.device = recipe, encoder, encoder.device
+        self._solver = solvers.make(recipe.optimizer, recipe.lr)
+        self._terms = {name: pair for name, pair in terms(recipe).items() if pair[0] > 0}
+        if not self._terms:
+            raise InputError("all weights are 0; there is nothing to optimise")
+        layers = frozenset[str]().union(*(term.layers for _, term in self._terms.values()))
+        encoder(torch.zeros(1, 3, 16, 16, device=self.device), layers)  # has it all of these?
+        self._size, iterations = self.schedule[-1]
+        self._demand = memory.Demand(
+            encoder,
+            layers,
+            tuple(
+                math.prod(self._style_size(s, self._size)) / math.prod(self._size)
+                for s in self._styles
+            ),
+            iterations,
+            getattr(self._solver, "memory", 0),
+        )
+        self._demand.check(*self._size)
+        self.identity = self._identify()
+        start = self._start(self.schedule[0][0])
+        #: Replaced as one, so that an interruption at any moment finds the two in agreement.
+        self._standing: tuple[Objective | None, Checkpoint] = (
+            None,
+            Checkpoint(0, Progress.start(start, self._solver.start(start))),
+        )
+        self._stepping = self._steps()
+        self._ended = False
+
+    @property
+    def checkpoint(self) -> Checkpoint:
+        """Where the run stands."""
+        return self._standing[1]
+
+    def resume(self, path: Path) -> None:
+        """Go on from a checkpoint of this very run (see `observers.Checkpoints`)."""
+        self._standing = (None, Checkpoint.load(path, self.identity, self.device))
+        self._stepping, self._ended = self._steps(), False
+
+    def finish(self, observers: Sequence[Observer] = ()) -> None:
+        """Step to the end, watched."""
+        try:
+            for observer in observers:
+                observer.started(self.schedule)
+            for step in self:
+                for observer in observers:
+                    observer.stepped(step)
+        finally:
+            for observer in observers:
+                observer.ended()
+
+    def __iter__(self) -> Iterator[Step]:
+        return self
+
+    def __next__(self) -> Step:
+        try:
+            with self._demand.guard(*self._size):
+                return next(self._stepping)
+        except StopIteration:
+            raise
+        except BaseException:
+            self._stepping = self._steps()  # the next call goes on from the last whole step
+            raise
+
+    def _steps(self) -> Iterator[Step]:
+        objective, at = self._standing
+        begun = time.monotonic() - at.seconds[-1]
+        if objective is None:
+            objective = self._build(self.schedule[at.scale][0])
+        while True:
+            self._standing = (objective, at)
+            size, iterations = self.schedule[at.scale]
+            for losses, progress, warning in steps(
+                objective, self._solver, at.progress, iterations
+            ):
+                row = {"scale": at.scale, "iteration": progress.iteration, **losses}
+                at = Checkpoint(
+                    at.scale,
+                    progress,
+                    (*at.trace, row),
+                    (*at.seconds[:-1], time.monotonic() - begun),
+                    (*at.warnings, warning) if warning else at.warnings,
+                )
+                self._standing = (objective, at)
+                image = self._solver.result(progress.image, progress.state).clamp(0, 1)
+                yield Step(
+                    iteration=progress.iteration,
+                    iterations=iterations,
+                    scales=len(self.schedule),
+                    size=size,
+                    losses=losses,
+                    image=image,
+                    picture=partial(self._picture, image, size),
+                    checkpoint=at,
+                    warning=warning,
+                )
+                begun = time.monotonic() - at.seconds[-1]  # what happens between steps is not ours
+            if at.scale == len(self.schedule) - 1:
+                break
+            begun = time.monotonic()
+            image = outcome(objective, self._solver, at.progress)
+            size, _ = self.schedule[at.scale + 1]
+            start = images.resize(image, size)
+            state = self._solver.rescale(start, at.progress.state)
+            objective = self._build(size)
+            progress = Progress.start(start, state)
+            at = Checkpoint(at.scale + 1, progress, at.trace, (*at.seconds, 0.0), at.warnings)
+        self._ended = True
+
+    def result(self) -> Result:
+        """The picture as it is, at the recipe's size, and how it came about."""
+        objective, at = self._standing
+        if objective is None:
+            image = self._solver.result(at.progress.image, at.progress.state).clamp(0, 1)
+            first: dict[str, float] = {}
+            final: dict[str, float] = {}
+        else:
+            image = outcome(objective, self._solver, at.progress).clamp(0, 1)
+            first = objective.evaluate(self._start(self.schedule[at.scale][0]).clamp(0, 1))
+            final = objective.evaluate(image)
+        return Result(
+            picture=self._picture(image, self._size),
+            trace=list(at.trace),
+            first=first,
+            final=final,
+            recipe=self.recipe,
+            inputs=self.inputs,
+            encoder=self.encoder.name,
+            device=str(self.device),
+            seconds=list(at.seconds),
+            warnings=list(at.warnings),
+            interrupted=not self._ended,
+        )
+
+    def _picture(self, image: Tensor, size: tuple[int, int]) -> Picture:
+        """The image, resized, in the content's colours where that is asked for, with its alpha."""
+        pixels, alpha = images.resize(image, size).cpu(), self._content.alpha
+        if self.recipe.original_colors == "luminance":
+            pixels = colors.keep_luminance(pixels, images.resize(self._content.pixels, size))
+        return Picture(pixels, None if alpha is None else images.resize(alpha, size))
+
+    def _sized(self, picture: Picture, size: tuple[int, int]) -> tuple[Tensor, Tensor | None]:
+        pixels, alpha = images.resize(picture.pixels.to(self.device), size), picture.alpha
+        return pixels, None if alpha is None else images.resize(alpha.to(self.device), size)
+
+    def _style_size(self, style: Picture, size: tuple[int, int]) -> tuple[int, int]:
+        """As many pixels as the picture has, times the scale squared, in the style's own aspect."""
+        area = round(math.prod(size) * self.recipe.style_scale**2)
+        longer, shorter = max(style.height, style.width), min(style.height, style.width)
+        # No side below SMALLEST px, where the deepest layers end.
+        return images.fit_area(
+            style.height, style.width, max(area, math.ceil(SMALLEST**2 * longer / shorter))
+        )
+
+    def _build(self, size: tuple[int, int]) -> Objective:
+        return Objective.build(
+            self.encoder,
+            self._terms,
+            self._sized(self._content, size),
+            [self._sized(style, self._style_size(style, size)) for style in self._styles],
+            self._shares,
+        )
+
+    def _start(self, size: tuple[int, int]) -> Tensor:
+        """Where the optimisation starts, (1, 3, H, W) in [0, 1] on the device."""
+        start = self._init
+        if self.recipe.init == "noise":
+            # Around grey, so narrow that hardly a pixel leaves [0, 1].
+            generator = torch.Generator().manual_seed(self.recipe.seed)
+            start = (0.5 + 0.15 * torch.randn(1, 3, *size, generator=generator)).clamp(0, 1)
+        return images.resize(start.to(self.device), size)
+
+    def _identify(self) -> str:
+        entries = [self.inputs["content"], *self.inputs["styles"], self.inputs.get("init")]
+        hashes = [entry["sha256"] for entry in entries if entry]
+        encoder = self.encoder
+        kind = [str(self.device), encoder.pooling, encoder.padding, encoder.precision]
+        weights = _digest(*encoder.convolutions().values())
+        settings = json.dumps([self.recipe.as_dict(), hashes, kind, weights])
+        return hashlib.sha256(settings.encode()).hexdigest()
+
+
+def _digest(*tensors: Tensor | None) -> str:
+    """The SHA-256 of tensors' values."""
+    sha = hashlib.sha256()
+    for tensor in tensors:
+        if tensor is not None:
+            sha.update(tensor.detach().float().cpu().contiguous().numpy().data)
+    return sha.hexdigest()
+
+
+def load_encoder(recipe: Recipe, device: torch.device) -> VGG:
+    """The recipe's encoder on a device."""
+    return encoders.load(
+        recipe.encoder,
+        file=recipe.weights,
+        pooling=recipe.pooling,
+        padding=recipe.padding,
+        precision=recipe.precision,
+        device=device,
+    )
+
+
+def _picture(image: ImageLike) -> Picture:
+    if isinstance(image, Tensor):
+        image = Picture(image.detach().float().cpu())
+    name = "an image"
+    if not isinstance(image, Picture):
+        name = str(image)
+        try:
+            image = images.read(image)
+        except MemoryError as error:
+            raise InputError(f"{name} does not fit into memory: make it smaller first") from error
+    if min(image.height, image.width) < SMALLEST:
+        raise InputError(
+            f"{name} is {image.width}x{image.height} px; "
+            f"its shorter side must be {SMALLEST} px or more"
+        )
+    if not image.pixels.isfinite().all():
+        raise InputError(f"{name} holds NaN or infinite values")
+    if image.alpha is not None and not float(image.alpha.sum()) > 0:
+        raise InputError(f"{name} is transparent all over; there is nothing to see in it")
+    return image
+
+
+def _recoloured(style: Picture, content: Picture, recipe: Recipe) -> Picture:
+    """The style in the content's colours, where the recipe asks for that beforehand."""
+    change = {
+        "histogram": colors.match_histogram,
+        "covariance": colors.match_covariance,
+    }.get(recipe.original_colors or "")
+    if change is None:
+        return style
+    ours, theirs = _visible(style), _visible(content)
+    pixels = style.pixels.clone()
+    pixels[..., ours] = change(
+        pixels[..., ours][..., None], content.pixels[..., theirs][..., None]
+    )[..., 0]
+    return Picture(pixels, style.alpha)
+
+
+def _visible(picture: Picture) -> Tensor:
+    """(H, W), true where a pixel is not wholly transparent."""
+    if picture.alpha is None:
+        return torch.ones(picture.height, picture.width, dtype=torch.bool)
+    return picture.alpha[0, 0] > 0
+
+
+def _init_pixels(init: str, content: Picture, style: Picture) -> Tensor:
+    """What the optimisation starts from, of any size; for noise, which has its own at every size,
+    and for grey a grey pixel."""
+    if init in ("grey", "noise"):
+        return torch.full((1, 3, 1, 1), 0.5)
+    if init in ("content", "style"):
+        return content.pixels if init == "content" else style.pixels
+    if not Path(init).exists():
+        raise InputError(
+            f"init {init!r} is neither a file nor one of {', '.join(INITS)}; give one of these"
+        )
+    return images.read(init).pixels
+
+
+def _identified(image: ImageLike) -> dict[str, str]:
+    """An input as the manifest names it: its SHA-256, and its path if it is a file."""
+    if isinstance(image, str | Path):
+        return {"path": str(Path(image).resolve()), "sha256": images.digest(image)}
+    parts = (image,) if isinstance(image, Tensor) else (image.pixels, image.alpha)
+    return {"sha256": _digest(*parts)}

@@ -1,0 +1,206 @@
+"""What watches a run: bars, snapshots, checkpoints."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from optistyle import images
+from optistyle.encoders.vgg import VGG
+from optistyle.errors import InputError
+from optistyle.images import Picture
+from optistyle.observers import Checkpoint, Checkpoints, ProgressBar, Snapshots, Step
+from optistyle.optimise import Progress
+from optistyle.recipes import Recipe
+from optistyle.run import Run
+
+Make = Callable[..., Tensor]
+SMALL = Recipe(size=48, scales=(32, 48), iterations=(4, 3))
+
+
+@pytest.fixture
+def run(tiny: VGG, picture: Make) -> Run:
+    return Run(picture(40, 60, 1), picture(50, 44, 2), SMALL, encoder=tiny)
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+# --- progress ---
+
+
+def test_plain_lines(run: Run) -> None:
+    stream = io.StringIO()
+    run.finish([ProgressBar(stream, every=1000)])
+    lines = stream.getvalue().splitlines()
+    # The first, and the last of every scale.
+    assert [line.split("  total")[0] for line in lines] == [
+        "scale 1/2 (32x21)  iteration 1/4",
+        "scale 1/2 (32x21)  iteration 4/4",
+        "scale 2/2 (48x32)  iteration 3/3",
+    ]
+    for name in ("content", "style", "attention", "range"):
+        assert f"  {name} " in lines[0]
+    assert lines[-1].endswith(" 0 s left")
+
+
+def test_bar_on_a_terminal(run: Run) -> None:
+    stream = Terminal()
+    run.finish([ProgressBar(stream)])
+    text = stream.getvalue()
+    assert "100%" in text
+    assert "scale 2/2 48x32  3/3  total" in text
+    assert "attention" in text
+    assert "<" in text  # time left
+
+
+@pytest.mark.parametrize("stream", [io.StringIO, Terminal])
+def test_warnings_have_a_line_of_their_own(run: Run, stream: Callable[[], Any]) -> None:
+    file = stream()
+    bar = ProgressBar(file)
+    bar.started(run.schedule)
+    bar.stepped(replace(next(run), warning="diverged: half the step"))
+    bar.ended()
+    assert "diverged: half the step\n" in file.getvalue()
+
+
+def test_time_left_does_not_count_what_was_done_before(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Resumed at 4 of 7 iterations, one second each: two left after the first."""
+    clock = iter(range(1000))
+    monkeypatch.setattr("optistyle.observers.time.monotonic", lambda: float(next(clock)))
+    steps = [next(run) for _ in range(6)]
+    stream = io.StringIO()
+    bar = ProgressBar(stream)
+    bar.started(run.schedule)
+    bar.stepped(steps[4])
+    assert stream.getvalue().endswith("1 s, 2 s left\n")
+
+
+# --- snapshots ---
+
+
+def test_snapshots_show_what_would_be_saved(tiny: VGG, picture: Make, tmp_path: Path) -> None:
+    alpha = torch.ones(1, 1, 40, 60)
+    alpha[..., :30] = 0
+    recipe = replace(SMALL, original_colors="luminance")
+    run = Run(Picture(picture(40, 60, 1), alpha), picture(50, 44, 2), recipe, encoder=tiny)
+    run.finish([Snapshots(tmp_path / "out.png", 3)])
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out-00003.png", "out-00006.png"]
+    early, late = (images.read(path) for path in sorted(tmp_path.iterdir()))
+    assert (early.width, late.width) == (32, 48)
+    assert late.alpha is not None
+    assert late.alpha[..., :20].max() < 0.1
+    colour = images.resize(picture(40, 60, 1), (32, 48))
+    grey = late.pixels - late.pixels.mean(1, keepdim=True)
+    assert (grey - (colour - colour.mean(1, keepdim=True)))[..., 28:].abs().mean() < 0.1
+
+
+def test_snapshots_never_overwrite_an_input(run: Run, tmp_path: Path) -> None:
+    start = tmp_path / "out-00006.png"
+    images.write(start, torch.zeros(1, 3, 16, 16))
+    before = start.read_bytes()
+    with pytest.raises(InputError, match=r"is the input .* as well"):
+        run.finish([Snapshots(tmp_path / "out.png", 2, [start])])
+    assert [path.read_bytes() for path in tmp_path.iterdir()] == [before]
+
+
+@pytest.mark.parametrize("every", [0, -3])
+def test_snapshots_every_none(every: int) -> None:
+    with pytest.raises(InputError, match=f"snapshots every {every} iterations"):
+        Snapshots(Path("out.png"), every)
+
+
+# --- checkpoints ---
+
+
+def test_checkpoints_are_saved_every_so_often(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    saved: list[Checkpoint] = []
+    monkeypatch.setattr(Checkpoint, "save", lambda self, path, identity: saved.append(self))
+    now = 0.0
+    monkeypatch.setattr("optistyle.observers.time.monotonic", lambda: now)
+    observer = Checkpoints(tmp_path / "c", run.identity, every=2.5)
+    for step in run:
+        now += 1
+        observer.stepped(step)
+    assert [len(checkpoint.trace) for checkpoint in saved] == [3, 6]
+
+
+@pytest.mark.parametrize("every", [-1.0, float("nan"), float("inf")])
+def test_checkpoints_every_none(every: float, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="checkpoints every"):
+        Checkpoints(tmp_path / "c", "", every)
+
+
+def test_a_full_disk_costs_a_warning(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run.checkpoint.save(tmp_path / "c", run.identity)
+    before = (tmp_path / "c").read_bytes()
+
+    def full(content: Any, path: Path) -> None:
+        Path(path).write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(torch, "save", full)
+    with pytest.warns(UserWarning, match="cannot be written: No space left on device; going on"):
+        run.finish([Checkpoints(tmp_path / "c", run.identity, every=0)])
+    assert not run.result().interrupted
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {"c": before}
+
+
+def test_round_trip(run: Run, tmp_path: Path) -> None:
+    steps: list[Step] = [next(run) for _ in range(5)]
+    steps[-1].checkpoint.save(tmp_path / "c", "id")
+    loaded = Checkpoint.load(tmp_path / "c", "id", torch.device("cpu"))
+    saved = steps[-1].checkpoint
+    assert (loaded.scale, loaded.trace, loaded.seconds) == (1, saved.trace, saved.seconds)
+    assert torch.equal(loaded.progress.image, saved.progress.image)
+    assert torch.equal(loaded.progress.state["move"], saved.progress.state["move"])
+    assert list(tmp_path.iterdir()) == [tmp_path / "c"]
+
+
+def test_threads_are_restored(tmp_path: Path) -> None:
+    image = torch.zeros(1, 3, 4, 4)
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(3)
+        Checkpoint(0, Progress.start(image, {})).save(tmp_path / "c", "id")
+        torch.set_num_threads(1)
+        Checkpoint.load(tmp_path / "c", "id", torch.device("cpu"))
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_of_another_run(run: Run, tmp_path: Path) -> None:
+    run.checkpoint.save(tmp_path / "c", "one")
+    with pytest.raises(InputError, match="other inputs or settings"):
+        Checkpoint.load(tmp_path / "c", "two", torch.device("cpu"))
+
+
+@pytest.mark.parametrize("damage", ["empty", "cut", "text", "other", "pickle"])
+def test_damaged(run: Run, tmp_path: Path, damage: str) -> None:
+    path = tmp_path / "c"
+    run.checkpoint.save(path, "id")
+    if damage == "other":
+        torch.save({"identity": "id"}, path)
+    elif damage == "pickle":  # code in a pickle is never run
+        torch.save({"identity": Path("x"), "progress": print}, path)
+    else:
+        data = {"empty": b"", "cut": path.read_bytes()[:-200], "text": b"hello"}
+        path.write_bytes(data[damage])
+    with pytest.raises(InputError, match="not a checkpoint that can be read"):
+        Checkpoint.load(path, "id", torch.device("cpu"))
