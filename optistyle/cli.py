@@ -409,6 +409,60 @@ def weights_verify(names: tuple[str, ...]) -> None:
         click.echo(f"{name}: ok  {digest}  {path}")
 
 
+@main.group(cls=_Group)
+def train() -> None:
+    """Train networks of our own."""
+
+
+@train.command("slim")
+@click.argument("folders", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    default=Path("slim_vgg19.safetensors"),
+    help="The weights; SHA256 is written beside them.  [slim_vgg19.safetensors]",
+)
+@click.option(
+    "--work",
+    type=click.Path(path_type=Path),
+    default=Path("out/slim"),
+    help="Checkpoint and log; an interrupted training goes on from there.  [out/slim]",
+)
+@click.option(
+    "--held-out",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    help="A folder whose images, and near-copies of them, are not trained on; repeatable.",
+)
+@click.option("--steps", type=int, default=None, help="Training steps.  [7000]")
+@click.option("--seed", type=int, default=0, help="Of weights, crops and order.  [0]")
+def train_slim(
+    folders: tuple[Path, ...],
+    output: Path,
+    work: Path,
+    held_out: tuple[Path, ...],
+    steps: int | None,
+    seed: int,
+) -> None:
+    """Distil the real VGG-19 into the slim encoder, on the images under FOLDERS."""
+    import logging
+
+    from optistyle.encoders import load
+    from optistyle.encoders.distil import Settings, distil, save
+
+    if not output.resolve().parent.is_dir():
+        raise InputError(f"the folder {output.resolve().parent} does not exist: create it first")
+    settings = Settings(seed=seed)
+    if steps is not None:
+        if steps < 1:
+            raise InputError(f"steps is {steps}; it must be 1 or more")
+        settings = replace(settings, steps=steps)
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    save(distil(load("vgg19"), folders, work, settings=settings, held_out=held_out), output)
+    click.echo(output)
+
+
 @main.command()
 def info() -> None:
     """Versions, devices, encoders and caches."""

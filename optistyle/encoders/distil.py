@@ -44,7 +44,7 @@ from optistyle.errors import InputError
 
 log = logging.getLogger(__name__)
 
-#: Channels at every layer. Blocks 4 and 5 see 1/64 and 1/256 of the positions: width is cheap there.
+#: Channels at every layer. Blocks 4 and 5 see 1/64 and 1/256 of the positions: width costs little.
 WIDTHS = {
     "relu1_1": 16,
     "relu1_2": 16,
@@ -71,7 +71,7 @@ MEAN = 0.45
 class Settings:
     """How to train. The defaults are what the packaged weights were made with."""
 
-    steps: int = 8_000
+    steps: int = 7_000
     batch: int = 10
     crop: int = 128
     learning_rate: float = 4e-3
@@ -148,9 +148,9 @@ class Student(nn.Module):
 class Heads:
     """The best linear map from student to teacher at every layer, by least squares.
 
-    Second moments fade exponentially as the student changes. Solved anew at every step, the maps are
-    never behind the features, as maps learned by gradient are for thousands of steps; the features'
-    gradient through a solved map is the same as through the whole solution (envelope theorem).
+    Second moments fade exponentially as the student changes. Solved anew at every step, the maps
+    are never behind the features, as maps learned by gradient are for thousands of steps; the
+    gradient through a solved map is that through the whole solution (envelope theorem).
     """
 
     def __init__(self, decay: float = 0.97, ridge: float = 1e-3) -> None:
@@ -358,7 +358,7 @@ def losses(
     settings: Settings,
     generator: torch.Generator,
 ) -> dict[str, dict[str, Tensor]]:
-    """Per layer the relative errors of features, Gram matrices and kernel (see the module's head)."""
+    """Per layer the relative errors of features, Gram matrices and kernel (see the module)."""
     features = {layer: thinned(layer, f) for layer, f in student(images).items()}
     normalised = student.mean_normalised(features)
     result: dict[str, dict[str, Tensor]] = {}

@@ -3,8 +3,8 @@
 Dead leaves (Lee, Mumford & Huang, "Occlusion models for natural images", IJCV 2001): opaque shapes
 fall on one another, their radii r distributed as r**-3, which gives natural images' scale
 invariance, edges and occlusions. Each leaf is coloured from a correlated palette, shaded, and left
-smooth or textured with 1/f noise or stripes. They serve to calibrate encoders without shipping photographs, and as part of
-the training set of the slim encoder.
+smooth or textured with 1/f noise or stripes. They serve to calibrate encoders without shipping
+photographs, and as part of the training set of the slim encoder.
 """
 
 from __future__ import annotations
