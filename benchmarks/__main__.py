@@ -1,4 +1,4 @@
-"""``python -m benchmarks [speed|encoders]``; both without a name."""
+"""``python -m benchmarks [speed|encoders|calibration]``; speed and encoders without a name."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from benchmarks import encoders, speed
+from benchmarks import calibration, encoders, speed
 
 
 @click.group(invoke_without_command=True)
@@ -37,6 +37,13 @@ def encoders_command(names: tuple[str, ...], work: Path, own_pairs: bool) -> Non
     NAMES: vgg19, slim, random, photograph or weights files.
     """
     encoders.main(list(names or ("photograph", "vgg19", "slim", "random")), work, own_pairs)
+
+
+@main.command("calibration")
+@click.argument("folder", required=False, type=click.Path(path_type=Path, file_okay=False))
+def calibration_command(folder: Path | None) -> None:
+    """The calibration pictures against the photographs in FOLDER (scikit-image's without it)."""
+    calibration.main(folder)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The sheets in docs/: six pairs at 512 px, slim and VGG-19, gamma 0 and gamma 6e6.
+"""The pictures in docs/: six pairs at 512 px, slim and VGG-19, gamma 0 and gamma 6e6.
 
 python examples/sheets.py [--encoder slim|vgg19 …] [--size 512] [-o docs]
 
@@ -72,6 +72,9 @@ def main() -> None:
             cell = fit_longer_side(*content.shape[-2:], options.size)
             small = fit_longer_side(*style.shape[-2:], cell[0])
             rows.append([resize(content, cell), resize(style, small), *made])
+        if encoder == "slim":
+            demo = sheet([[rows[0][0], rows[0][1], rows[0][3]]])
+            write(options.output / "demo.jpg", demo, quality=88)
         page = sheet(rows, ["photograph", "painting", "gamma 0", "gamma 6e6"])
         path = options.output / f"sheet-{encoder}.jpg"
         write(path, page, quality=85)
