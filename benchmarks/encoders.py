@@ -92,7 +92,7 @@ def measure(names: list[str], work: Path, own_pairs: bool = False) -> list[dict[
                     picture = result.image
                     result.save(work / f"{stem}.png")
                 row = {
-                    "encoder": name,
+                    "encoder": Path(name).stem,
                     "pair": pair,
                     "seconds": time.perf_counter() - started,
                     **distances(judge, picture, content, style),
@@ -129,7 +129,7 @@ def summary(rows: list[dict[str, Any]]) -> str:
             float(np.mean([row[key] for row in own.values()]))
             for key in ("style", "relu3_1", "relu4_1", "relu5_1", "content", "seconds")
         ]
-        lines.append([Path(name).stem, *means, ratio(own, "style"), ratio(own, "content")])
+        lines.append([name, *means, ratio(own, "style"), ratio(own, "content")])
     header = ["optimised in", "style", "relu3_1", "relu4_1", "relu5_1", "content", "seconds"]
     return record.table([*header, "style / VGG-19's", "content / VGG-19's"], lines)
 
