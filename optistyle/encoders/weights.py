@@ -76,7 +76,7 @@ SOURCES = {
         Source(
             name="slim",
             description="the small VGG-19 that comes with optistyle",
-            licence="MIT; distilled from VGG-19 (K. Simonyan, A. Zisserman, VGG, Oxford, CC BY 4.0)",
+            licence="MIT; teacher: VGG-19 (K. Simonyan, A. Zisserman, VGG, Oxford, CC BY 4.0)",
             find=partial(_packaged, "slim_vgg19.safetensors"),
             remedy="reinstall optistyle, which contains them",
         ),
