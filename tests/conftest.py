@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,6 +13,11 @@ from torch.nn import functional as F
 
 from optistyle.encoders.layers import CHANNELS
 from optistyle.encoders.vgg import VGG, mean_activations, normalise
+
+# One thread: pictures here are tiny, and threads that wait for one another on a busy machine are
+# slower than one. Set in the environment too, for the commands that tests start.
+os.environ["OMP_NUM_THREADS"] = "1"
+torch.set_num_threads(1)
 
 STYLES = Path(__file__).parent.parent / "examples" / "styles"
 

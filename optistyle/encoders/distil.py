@@ -547,9 +547,7 @@ def _variances(encoder: VGG) -> dict[str, float]:
             first[layer] = first[layer] + flat.sum(1)
             second[layer] = second[layer] + flat.square().sum(1)
             count[layer] += flat.shape[1]
-    return {
-        x: float((second[x] / count[x] - (first[x] / count[x]).square()).mean()) for x in TAPS
-    }
+    return {x: float((second[x] / count[x] - (first[x] / count[x]).square()).mean()) for x in TAPS}
 
 
 def save(encoder: VGG, path: Path) -> None:
