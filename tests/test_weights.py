@@ -315,8 +315,13 @@ def test_ctrl_c_keeps_the_part(server, target):
             over.wait(0.01)
 
     server.script = [{"drop": 131_072, "then": interrupt}]
-    with pytest.raises(KeyboardInterrupt):
-        fetch(NAME, progress=False)
+    # A test run in the background inherits an ignored SIGINT.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            fetch(NAME, progress=False)
+    finally:
+        signal.signal(signal.SIGINT, before)
     over.set()
     assert not target.exists()
     assert part_of(target).read_bytes() == CONTENT[:131_072]
