@@ -1,4 +1,4 @@
-"""The main job on a real photograph: NASA's portrait of Eileen Collins, painted as ``swirls``.
+"""The main job on a real photograph: Chelsea the cat (scikit-image, CC0), painted as ``garden``.
 
 Writes out/demo.png, out/demo.json and out/demo-sheet.png (photograph, painting, picture).
 """
@@ -21,8 +21,8 @@ ROOT = Path(__file__).parents[1]
 def main(size: int = 512, out: Path = ROOT / "out") -> None:
     """Make the picture and the sheet in ``out``, and print where they are."""
     out.mkdir(exist_ok=True)
-    photograph = torch.from_numpy(data.astronaut()).permute(2, 0, 1)[None].float() / 255
-    painting = optistyle.read(ROOT / "examples" / "styles" / "swirls.jpg")
+    photograph = torch.from_numpy(data.chelsea().copy()).permute(2, 0, 1)[None].float() / 255
+    painting = optistyle.read(ROOT / "examples" / "styles" / "garden.jpg")
     recipe = optistyle.Recipe(size=size)
     result = optistyle.stylize(photograph, painting, recipe, observers=[ProgressBar()])
     result.save(out / "demo.png")

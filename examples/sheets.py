@@ -22,8 +22,8 @@ from optistyle.observers import ProgressBar
 
 ROOT = Path(__file__).parents[1]
 PAIRS = (
-    ("astronaut", "swirls"),
     ("chelsea", "garden"),
+    ("astronaut", "swirls"),
     ("coffee", "mosaic"),
     ("rocket", "woodcut"),
     ("astronaut", "cubist"),

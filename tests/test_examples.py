@@ -21,7 +21,7 @@ def test_demo_writes_picture_manifest_and_sheet(
 ) -> None:
     demo.main(size=64, out=tmp_path)
     picture, page = read(tmp_path / "demo.png"), read(tmp_path / "demo-sheet.png")
-    assert (picture.height, picture.width) == (64, 64)
+    assert (picture.height, picture.width) == (43, 64)
     assert page.width > 3 * 64
     final = json.loads((tmp_path / "demo.json").read_text())["final"]
     assert final["style"] > 0
