@@ -74,7 +74,7 @@ def gatys(
 def optimise(encoder: VGG, content: Tensor, style: Tensor, iterations: int) -> tuple[Tensor, float]:
     """The picture after that many evaluations, and the seconds per evaluation."""
     loss = gatys(encoder, content, style)
-    image = content.clone().requires_grad_()
+    image = content.clone(memory_format=torch.contiguous_format).requires_grad_()
     optimizer = torch.optim.LBFGS([image], max_iter=1, history_size=100)
 
     def closure() -> Tensor:
