@@ -3,7 +3,7 @@
 python examples/sheets.py [--encoder slim|vgg19 …] [--size 512] [-o docs]
 
 Photographs are scikit-image's, paintings our own. Runs that are already in out/sheets are not made
-again. VGG-19's convolutions run in bfloat16, which takes two thirds of the time on a CPU that has it.
+again. VGG-19's convolutions run in bfloat16: two thirds of the time on a CPU that has it.
 """
 
 from __future__ import annotations
