@@ -16,6 +16,7 @@ from benchmarks import pairs, plain, record
 from optistyle.encoders import load
 from optistyle.encoders.vgg import VGG
 from optistyle.images import png
+from optistyle.observers import Observer, Step
 from optistyle.recipes import Recipe
 from optistyle.run import stylize
 
@@ -25,8 +26,6 @@ def ours(encoder: VGG, content: Tensor, style: Tensor, iterations: int, gamma: f
     size = content.shape[-1]
     recipe = Recipe(gamma=gamma, scales="single", iterations=(iterations,), size=size)
     times: list[float] = []
-
-    from optistyle.observers import Observer, Step
 
     class Clock(Observer):
         def stepped(self, step: Step) -> None:

@@ -16,6 +16,7 @@ from typing import Protocol
 
 from torch import Tensor
 
+from optistyle.encoders.layers import normalised
 from optistyle.encoders.vgg import Features
 from optistyle.statistics import Moments, blend, moments, position_weights
 
@@ -102,6 +103,5 @@ def content_weights(references: References, layers: frozenset[str]) -> dict[str,
 
 def weighted_total(layer_weights: Mapping[str, float], score: Callable[[str], Tensor]) -> Tensor:
     """Scores over layers, with the weights divided by their sum."""
-    total = sum(layer_weights.values())
-    scores = [weight / total * score(layer) for layer, weight in layer_weights.items()]
+    scores = [weight * score(layer) for layer, weight in normalised(layer_weights).items()]
     return sum(scores[1:], start=scores[0])
