@@ -29,6 +29,7 @@ from pathlib import Path
 
 import torch
 
+from optistyle.encoders.layers import POOL5
 from optistyle.encoders.vgg import VGG
 from optistyle.errors import InputError
 
@@ -81,11 +82,11 @@ class Demand:
     def _floats(self) -> tuple[float, float, float]:
         """Per pixel: of all activations; at the peak of a pass without gradient; and after it."""
         every, held, peak, source = 0.0, 2.0 * 3, 0.0, 0.0
-        deepest = max(
-            (self.encoder.layers.index(x) for x in self.layers & {*self.encoder.layers}), default=-1
-        )
-        for layer in self.encoder.layers[: deepest + 1]:
-            size = self.encoder.channels(layer) / 4 ** (int(layer[4]) - 1)
+        taps = self.encoder.taps
+        deepest = max((taps.index(x) for x in self.layers & {*taps}), default=-1)
+        for layer in taps[: deepest + 1]:
+            halvings = 5 if layer == POOL5 else int(layer[4]) - 1
+            size = self.encoder.channels(layer) / 4**halvings
             every += size
             peak = max(peak, held + source + 2 * size)
             held, source = (held + size, 0.0) if layer in self.layers else (held, size)

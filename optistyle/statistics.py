@@ -134,20 +134,108 @@ def attend(
     Returns:
         (1, N, H_c, W_c).
     """
-    queries = positions(mean_variance_normalise(content, content_weights)).T[None, None]
-    keys = positions(mean_variance_normalise(style, style_weights)).T[None, None].contiguous()
+    queries, keys, bias = _matching(content, style, content_weights, style_weights)
     values = positions(style).T[None, None].contiguous()
-    bias = None
-    if style_weights.ndim:
-        bias = (style_weights * style_weights.numel()).flatten().log()[None, None, None]
     gathered = [
         F.scaled_dot_product_attention(
-            part.contiguous(),
-            keys,
+            part[None, None].contiguous(),
+            keys[None, None],
             values,
-            attn_mask=None if bias is None else bias.expand(1, 1, part.shape[2], -1),
+            attn_mask=None if bias is None else bias.expand(1, 1, len(part), -1),
             scale=sharpness,
         )
-        for part in queries.split(chunk, dim=2)
+        for part in queries.split(chunk)
     ]
     return torch.cat(gathered, dim=2)[0, 0].T.reshape(content.shape)
+
+
+def _matching(
+    content: Tensor, style: Tensor, content_weights: Tensor, style_weights: Tensor
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Queries (M_c, N), keys (M_s, N), and what position weights add to the inner products."""
+    queries = positions(mean_variance_normalise(content, content_weights)).T
+    keys = positions(mean_variance_normalise(style, style_weights)).T.contiguous()
+    bias = None
+    if style_weights.ndim:
+        bias = (style_weights * style_weights.numel()).flatten().log()
+    return queries, keys, bias
+
+
+@torch.no_grad()
+def attention_weights(
+    content: Tensor,
+    style: Tensor,
+    content_weights: Tensor,
+    style_weights: Tensor,
+    places: Tensor,
+    *,
+    sharpness: float = 1.0,
+) -> Tensor:
+    """Rows of `attend`'s W: what chosen content positions attend to.
+
+    Args:
+        content, style, content_weights, style_weights, sharpness: as in `attend`.
+        places: (Q,), indices into the content's M_c = H_c W_c positions, row by row.
+
+    Returns:
+        (Q, H_s, W_s); each row sums to 1.
+    """
+    queries, keys, bias = _matching(content, style, content_weights, style_weights)
+    logits = sharpness * queries[places] @ keys.T
+    return (logits if bias is None else logits + bias).softmax(1).unflatten(1, style.shape[-2:])
+
+
+@dataclass(frozen=True)
+class Correspondence:
+    """Where in the style every content position looks, each (H_c, W_c) over content positions.
+
+    Attributes:
+        best: (2, H_c, W_c), row and column of the highest weight.
+        expected: (2, H_c, W_c), the weighted mean of rows and columns.
+        entropy: of the weights, in nats: 0 for one match, log M_s for none.
+        top: the highest weight.
+    """
+
+    best: Tensor
+    expected: Tensor
+    entropy: Tensor
+    top: Tensor
+
+
+@torch.no_grad()
+def correspond(
+    content: Tensor,
+    style: Tensor,
+    content_weights: Tensor,
+    style_weights: Tensor,
+    *,
+    sharpness: float = 1.0,
+    budget: int = 2**24,
+) -> Correspondence:
+    """Summaries of every row of `attend`'s W, which never exists as a whole.
+
+    Args:
+        content, style, content_weights, style_weights, sharpness: as in `attend`.
+        budget: weights held at a time.
+    """
+    queries, keys, bias = _matching(content, style, content_weights, style_weights)
+    height, width = style.shape[-2:]
+    places = torch.arange(height * width, device=style.device)
+    grid = torch.stack([places // width, places % width], 1).to(keys)
+    best, expected, entropy, top = [], [], [], []
+    for part in queries.split(max(1, budget // len(keys))):
+        logits = sharpness * part @ keys.T
+        log_weights = (logits if bias is None else logits + bias).log_softmax(1)
+        weights = log_weights.exp()
+        highest, index = weights.max(1)
+        best.append(grid[index])
+        expected.append(weights @ grid)
+        entropy.append(torch.special.entr(weights).sum(1))
+        top.append(highest)
+    size = content.shape[-2:]
+    return Correspondence(
+        torch.cat(best).T.unflatten(1, size),
+        torch.cat(expected).T.unflatten(1, size),
+        torch.cat(entropy).unflatten(0, size),
+        torch.cat(top).unflatten(0, size),
+    )

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from optistyle.encoders.layers import CHANNELS
+from optistyle.encoders.layers import RELUS
 from optistyle.encoders.vgg import VGG, mean_activations, normalise
 
 # One thread: pictures here are tiny, and threads that wait for one another on a busy machine are
@@ -43,7 +43,7 @@ def random_convolutions(
     """
     generator = torch.Generator().manual_seed(seed)
     convolutions, source = {}, 3
-    for layer in list(CHANNELS)[: list(CHANNELS).index(deepest) + 1]:
+    for layer in RELUS[: RELUS.index(deepest) + 1]:
         width = widths[int(layer[4]) - 1]
         weight = torch.randn(width, source, 3, 3, generator=generator) * (2 / (9 * source)) ** 0.5
         convolutions[f"conv{layer[4:]}.weight"] = weight - weight.mean((1, 2, 3), keepdim=True)

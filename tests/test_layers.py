@@ -11,9 +11,10 @@ from optistyle.errors import InputError
 
 
 def test_vgg19_has_sixteen_layers() -> None:
-    assert len(layers.CHANNELS) == 16
-    assert list(layers.CHANNELS)[:3] == ["relu1_1", "relu1_2", "relu2_1"]
-    assert list(layers.CHANNELS)[-1] == "relu5_4"
+    assert len(layers.RELUS) == 16
+    assert layers.RELUS[:3] == ("relu1_1", "relu1_2", "relu2_1")
+    assert layers.RELUS[-1] == "relu5_4"
+    assert tuple(layers.CHANNELS) == (*layers.RELUS, "pool5")
     assert layers.CHANNELS["relu3_4"] == 256
 
 

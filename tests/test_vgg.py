@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from optistyle.encoders import formats
-from optistyle.encoders.layers import CHANNELS, DIFFERENCES, IMAGE
+from optistyle.encoders.layers import DIFFERENCES, IMAGE, RELUS
 from optistyle.encoders.vgg import (
     POOLINGS,
     RAREST,
@@ -47,7 +47,7 @@ def rectified(network: nn.Sequential, x: Tensor) -> dict[str, Tensor]:
         x = module(x)
         if isinstance(module, nn.ReLU):
             taps.append(x.clone())
-    return dict(zip(CHANNELS, taps, strict=True))
+    return dict(zip(RELUS, taps, strict=True))
 
 
 def test_every_layer_equals_torchvision(theirs: nn.Sequential, picture: Picture) -> None:
@@ -59,8 +59,8 @@ def test_every_layer_equals_torchvision(theirs: nn.Sequential, picture: Picture)
         image, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
     )
     expected = rectified(theirs, standardised)
-    features = ours(image, CHANNELS)
-    assert set(features) == set(CHANNELS)
+    features = ours(image, RELUS)
+    assert set(features) == set(RELUS)
     for layer, feature in features.items():
         assert feature.dtype == torch.float32
         scale = float(expected[layer].abs().max())
@@ -106,7 +106,7 @@ def test_its_weights_are_its_own() -> None:
 
 
 def test_names_shapes_and_channels(tiny: VGG, picture: Picture) -> None:
-    assert tiny.layers == tuple(CHANNELS)[:13]
+    assert tiny.layers == RELUS[:13]
     features = tiny(picture(67, 45), {*tiny.layers, IMAGE, DIFFERENCES})
     shapes = {layer: tuple(feature.shape) for layer, feature in features.items()}
     assert shapes[IMAGE] == (1, 3, 67, 45)
@@ -257,3 +257,16 @@ def test_a_layer_that_never_fires(picture: Picture) -> None:
     means["relu1_1"].zero_()
     weights = normalise(encoder, means).convolutions()
     assert all(weight.isfinite().all() for weight in weights.values())
+
+
+def test_pool5_is_the_last_layer_of_block_5_halved(tiny: VGG, picture: Picture) -> None:
+    image = picture(64, 96)
+    features = tiny(image, {"relu5_1", "pool5"})
+    torch.testing.assert_close(features["pool5"], F.avg_pool2d(features["relu5_1"], 2))
+    assert features["pool5"].shape[-2:] == (2, 3)
+    assert tiny.channels("pool5") == tiny.channels("relu5_1")
+    shallow = VGG(random_convolutions(deepest="relu4_4"), mean=tiny.mean)
+    with pytest.raises(InputError, match="pool5"):
+        shallow(image, {"pool5"})
+    with pytest.raises(InputError, match="at least 32 px"):
+        tiny(picture(16, 64), {"pool5"})

@@ -14,12 +14,12 @@ from difflib import get_close_matches
 import torch
 from torch import Tensor
 
-from optistyle.encoders.layers import BLOCKS, CHANNELS
+from optistyle.encoders.layers import BLOCKS, CHANNELS, RELUS
 from optistyle.errors import InputError
 
 Tensors = Mapping[str, Tensor]
 
-_CONVS = tuple(f"conv{layer[4:]}" for layer in CHANNELS)
+_CONVS = tuple(f"conv{layer[4:]}" for layer in RELUS)
 _BGR_MEAN = torch.tensor((103.939, 116.779, 123.68))  # the Caffe model's, of 0..255
 _TORCHVISION_MEAN = torch.tensor((0.485, 0.456, 0.406))
 _TORCHVISION_STD = torch.tensor((0.229, 0.224, 0.225))

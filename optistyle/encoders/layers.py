@@ -17,14 +17,18 @@ from optistyle.errors import InputError, unknown
 #: Convolutions and VGG-19's own channels, block by block (Simonyan & Zisserman 2015, table 1 E).
 BLOCKS = ((2, 64), (2, 128), (4, 256), (4, 512), (4, 512))
 
-#: VGG-19's channel count N at every layer, in the order of the network.
+#: The rectified convolutions, in the order of the network.
+RELUS = tuple(
+    f"relu{block}_{index}"
+    for block, (count, _) in enumerate(BLOCKS, start=1)
+    for index in range(1, count + 1)
+)
+#: The sixth level: block 5's output, halved once more. (16x16 positions of 512x512 px.)
+POOL5 = "pool5"
+#: VGG-19's channel count N at every layer.
 #: The loss formulas use these whatever the width of the encoder at hand (see `losses.gram`).
 CHANNELS: Mapping[str, int] = MappingProxyType(
-    {
-        f"relu{block}_{index}": channels
-        for block, (count, channels) in enumerate(BLOCKS, start=1)
-        for index in range(1, count + 1)
-    }
+    {layer: BLOCKS[int(layer[4]) - 1][1] for layer in (*RELUS, POOL5)}
 )
 
 #: Features without a network: the image, and its differences between neighbours; their channels.

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from optistyle.encoders.layers import CHANNELS, DIFFERENCES, IMAGE, PIXELS
+from optistyle.encoders.layers import DIFFERENCES, IMAGE, PIXELS, POOL5, RELUS
 from optistyle.errors import InputError, unknown
 
 #: Layer name -> (1, N, H, W) activations; the names of `layers.PIXELS` stand for the image itself.
@@ -68,8 +68,8 @@ class VGG(nn.Module):
             if given not in allowed:
                 raise unknown(kind, given, allowed)
         self.name, self.pooling, self.padding, self.precision = name, pooling, padding, precision
-        self.layers = tuple(x for x in CHANNELS if f"conv{x[4:]}.weight" in convolutions)
-        if not self.layers or self.layers != tuple(CHANNELS)[: len(self.layers)]:
+        self.layers = tuple(x for x in RELUS if f"conv{x[4:]}.weight" in convolutions)
+        if not self.layers or self.layers != RELUS[: len(self.layers)]:
             raise InputError(f"{name}: not the convolutions of a VGG-19, in order from conv1_1")
         self.register_buffer("mean", mean.detach().float().reshape(1, 3, 1, 1).clone())
         for layer in self.layers:
@@ -91,27 +91,34 @@ class VGG(nn.Module):
 
     def channels(self, layer: str) -> int:
         """The number of feature maps N at a layer of this encoder."""
-        return (
-            PIXELS[layer] if layer in PIXELS else self.get_buffer(f"conv{layer[4:]}_bias").numel()
-        )
+        if layer in PIXELS:
+            return PIXELS[layer]
+        source = self.layers[-1] if layer == POOL5 else layer
+        return self.get_buffer(f"conv{source[4:]}_bias").numel()
+
+    @property
+    def taps(self) -> tuple[str, ...]:
+        """All that can be read: `layers`, and ``pool5`` where they reach into block 5."""
+        return (*self.layers, POOL5) if self.layers[-1].startswith("relu5") else self.layers
 
     def forward(self, image: Tensor, layers: Iterable[str]) -> dict[str, Tensor]:
         """The features at the given layers, in one pass that stops at the deepest of them.
 
         Args:
             image: (B, 3, H, W), RGB in [0, 1]; values outside are allowed.
-            layers: names of `layers.CHANNELS` or `layers.PIXELS`.
+            layers: names of `taps` or `layers.PIXELS`.
 
         Returns:
             For ``reluB_I``: (B, N, H // 2**(B - 1), W // 2**(B - 1)), in the type of the image and
-            the weights; float32 where only the convolutions are in bfloat16.
+            the weights; float32 where only the convolutions are in bfloat16. ``pool5`` is the last
+            layer of block 5 (relu5_4, or the last that the encoder has), halved once more.
 
         Raises:
             InputError: a layer this encoder lacks, or an image too small for the deepest layer.
         """
         wanted = set(layers)
-        if missing := sorted(wanted - {*PIXELS, *self.layers}):
-            raise unknown(f"layer of encoder {self.name}", missing[0], self.layers)
+        if missing := sorted(wanted - {*PIXELS, *self.taps}):
+            raise unknown(f"layer of encoder {self.name}", missing[0], self.taps)
         features = {}
         if IMAGE in wanted:
             features[IMAGE] = image
@@ -121,10 +128,10 @@ class VGG(nn.Module):
         autocast = torch.autocast(self.device.type, torch.bfloat16) if bfloat16 else nullcontext()
         x, block = image - self.mean, 1
         with autocast:
-            for layer in self.layers:
+            for layer in self.taps:
                 if len(features) == len(wanted):
                     break
-                if int(layer[4]) != block:
+                if layer == POOL5 or int(layer[4]) != block:
                     if min(x.shape[-2:]) < 2:
                         least = 2**block
                         height, width = image.shape[-2:]
@@ -133,7 +140,8 @@ class VGG(nn.Module):
                             f"its shorter side must be at least {least} px"
                         )
                     x, block = pool(x), int(layer[4])
-                x = F.relu(self._convolve(x, f"conv{layer[4:]}"))
+                if layer != POOL5:
+                    x = F.relu(self._convolve(x, f"conv{layer[4:]}"))
                 if layer in wanted:
                     features[layer] = x.float() if bfloat16 else x
         return features
