@@ -1,0 +1,61 @@
+"""How good is a picture? One file a metric; pure functions of images (1, 3, H, W) in [0, 1]."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from optistyle.encoders.vgg import VGG
+from optistyle.errors import unknown
+from optistyle.metrics.distances import content_distance, gram_distance
+from optistyle.metrics.self_similarity import self_similarity
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What a metric may look at.
+
+    Attributes:
+        output, content, style: (1, 3, H, W) in [0, 1], of any sizes.
+        encoder: for the metrics that measure in one.
+    """
+
+    output: Tensor
+    content: Tensor
+    style: Tensor
+    encoder: VGG
+
+
+#: Name -> metric. All of these are better when lower.
+METRICS: Mapping[str, Callable[[Judged], float]] = {
+    "self_similarity": lambda j: self_similarity(j.output, j.content),
+    "content_distance": lambda j: content_distance(j.output, j.content, j.encoder),
+    "gram_distance": lambda j: gram_distance(j.output, j.style, j.encoder),
+}
+
+
+def check(names: Sequence[str]) -> tuple[str, ...]:
+    """The names, or an `InputError` with the nearest for one that is not in `METRICS`."""
+    for name in names:
+        if name not in METRICS:
+            raise unknown("metric", name, METRICS)
+    return tuple(names)
+
+
+def measure(
+    names: Sequence[str],
+    output: Tensor,
+    content: Tensor,
+    styles: Sequence[tuple[Tensor, float]],
+    encoder: VGG,
+) -> dict[str, float]:
+    """The metrics of one picture; those of style are averaged over styles by their shares."""
+    return {
+        name: sum(
+            share * METRICS[name](Judged(output, content, style, encoder))
+            for style, share in styles
+        )
+        for name in check(names)
+    }

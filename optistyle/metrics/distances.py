@@ -1,0 +1,52 @@
+"""Distances in an encoder's features: relative, so that layers and encoders can be averaged."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from optistyle.encoders.vgg import VGG
+from optistyle.images import resize
+from optistyle.losses.base import Reference
+
+STYLE_LAYERS = tuple(f"relu{block}_1" for block in range(1, 6))
+
+
+@torch.no_grad()
+def content_distance(
+    output: Tensor, content: Tensor, encoder: VGG, layer: str = "relu4_2"
+) -> float:
+    """|F - C|² / |C|² at a layer: the content loss, relative.
+
+    Range [0, inf), usually below 2; lower keeps more of the content; 0 for the content itself.
+    Sensitive to style as well: every stylisation moves it.
+
+    Args:
+        output, content: (1, 3, H, W) in [0, 1]; the content is resized to the output.
+    """
+    size = (output.shape[-2], output.shape[-1])
+    ours, theirs = (encoder(x, (layer,))[layer] for x in (output, resize(content, size)))
+    return float((ours - theirs).square().sum() / theirs.square().sum())
+
+
+@torch.no_grad()
+def gram_distance(
+    output: Tensor, style: Tensor, encoder: VGG, layers: Sequence[str] = STYLE_LAYERS
+) -> float:
+    """The mean over layers of |G - S|² / |S|², Gram matrices per position: the style loss, relative.
+
+    Range [0, inf), usually below 2; lower is nearer to the style; 0 for the style itself. Blind to
+    where in the picture anything is.
+
+    Args:
+        output, style: (1, 3, H, W) in [0, 1], of any sizes.
+    """
+    ours, theirs = (Reference(encoder(x, layers)) for x in (output, style))
+    total = 0.0
+    for layer in layers:
+        goal = theirs.moments(layer).second
+        error = (ours.moments(layer).second - goal).square().sum()
+        total += float(error / goal.square().sum())
+    return total / len(layers)

@@ -1,0 +1,102 @@
+"""Metrics: published values, values by hand, and the direction in which they move."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from optistyle import metrics
+from optistyle.encoders.vgg import VGG
+from optistyle.errors import InputError
+from optistyle.images import read
+from optistyle.metrics.distances import content_distance, gram_distance
+from optistyle.metrics.self_similarity import PRESETS, descriptors, self_similarity
+
+RC2021 = Path(__file__).parents[2] / "shared" / "images" / "rc2021"
+#: (style, content) -> published local self-similarity of AdaAttN's output.
+PUBLISHED = {
+    (0, 0): 0.07637,
+    (1, 5): 0.04538,
+    (3, 19): 0.07123,
+    (7, 42): 0.04791,
+    (10, 30): 0.09632,
+    (19, 43): 0.05545,
+}
+Picture = Callable[..., Tensor]
+
+
+@pytest.mark.skipif(not RC2021.is_dir(), reason="the rc2021 pictures are not here")
+@pytest.mark.parametrize(("style", "content"), PUBLISHED)
+def test_self_similarity_equals_the_published_values(style: int, content: int) -> None:
+    output = read(RC2021 / "adaattn_reference" / f"style{style}_content{content}.png").pixels
+    image = read(RC2021 / "content" / f"content{content}.png").pixels
+    assert round(self_similarity(output, image), 5) == PUBLISHED[style, content]
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_descriptors_have_their_best_at_one(picture: Picture, preset: str) -> None:
+    settings = PRESETS[preset]
+    found = descriptors(picture(128, 128), settings)
+    assert len(found) == settings.rings * settings.sectors
+    assert found.amax(0).eq(1).all()
+    assert found.ge(0).all()
+
+
+def test_rc2021_has_98_points() -> None:
+    assert descriptors(torch.zeros(1, 3, 8, 8), PRESETS["rc2021"]).shape == (8, 98, 98)
+
+
+def test_self_similarity_of_stripes_by_hand() -> None:
+    # Vertical stripes of period 512 px / 64 = 8: along a stripe nothing changes, so that the bins
+    # holding straight up and straight down are at 1 in both rings.
+    stripes = (torch.arange(512) // 4 % 2).float().expand(1, 3, 512, 512)
+    found = descriptors(stripes, PRESETS["rc2021"])
+    # Sectors are (0°, 90°], (90°, 180°], (180°, 270°] and (270°, 360°], y down.
+    assert found[[0, 2, 4, 6]].eq(1).all()
+
+
+def test_self_similarity_moves_the_right_way(picture: Picture) -> None:
+    image = picture(256, 256)
+    noise = torch.rand(image.shape, generator=torch.Generator().manual_seed(0))
+    values = [self_similarity(image.lerp(noise, share), image) for share in (0.0, 0.2, 0.6)]
+    assert values[0] == 0
+    assert values[0] < values[1] < values[2]
+    assert self_similarity(image[:, [2, 0, 1]], image) < 1e-12  # blind to colour
+
+
+def test_self_similarity_is_fast() -> None:
+    image = torch.rand(1, 3, 512, 512, generator=torch.Generator().manual_seed(0))
+    started = time.perf_counter()
+    self_similarity(image, image)
+    assert time.perf_counter() - started < 5  # about half a second where nothing else runs
+
+
+def test_distances_are_zero_at_home_and_by_hand(tiny: VGG, picture: Picture) -> None:
+    image, other = picture(64, 64), picture(64, 48, seed=1)
+    assert content_distance(image, image, tiny) == 0
+    assert gram_distance(image, image, tiny) == 0
+    a, b = (tiny(x, ("relu2_1",))["relu2_1"][0].flatten(1) for x in (image, other))
+    first, second = a @ a.T / a.shape[1], b @ b.T / b.shape[1]
+    expected = float((first - second).square().sum() / second.square().sum())
+    assert gram_distance(image, other, tiny, ("relu2_1",)) == pytest.approx(expected, rel=1e-4)
+    black = torch.zeros_like(image)
+    f, c = (tiny(x, ("relu4_2",))["relu4_2"] for x in (black, image))
+    expected = float((f - c).square().sum() / c.square().sum())
+    assert content_distance(black, image, tiny) == pytest.approx(expected, rel=1e-5)
+
+
+def test_measure_averages_styles_by_their_shares(tiny: VGG, picture: Picture) -> None:
+    image, one, two = picture(64, 64), picture(64, 64, seed=1), picture(64, 64, seed=2)
+    found = metrics.measure(["gram_distance"], image, image, [(one, 0.25), (two, 0.75)], tiny)
+    apart = [gram_distance(image, style, tiny) for style in (one, two)]
+    assert found["gram_distance"] == pytest.approx(0.25 * apart[0] + 0.75 * apart[1])
+
+
+def test_an_unknown_metric_is_named_with_the_nearest() -> None:
+    with pytest.raises(InputError, match="self_similarity"):
+        metrics.check(["self_similarty"])
