@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import signal
 import sys
 import threading
@@ -16,7 +17,7 @@ from typing import Any
 import click
 
 from optistyle.errors import InputError, unknown
-from optistyle.recipes import PARSERS, PRESETS, Recipe, preset
+from optistyle.recipes import PARSERS, PRESETS, Recipe, changed, preset, spell
 
 _CHECKPOINT = ".checkpoint"
 
@@ -79,19 +80,9 @@ class _Setting(click.Option):
         if setting.name == "lr":
             kind = click.FLOAT
         metavar = "|".join(choices) if choices else notes["metavar"] or None
-        shown = "" if default in (None, ()) else f"  [{_spell(default)}]"
+        shown = "" if default in (None, ()) else f"  [{spell(default)}]"
         super().__init__([flag], type=kind, metavar=metavar, help=notes["help"] + shown)
         self.group = notes["group"]
-
-
-def _spell(value: Any) -> str:
-    if isinstance(value, dict):
-        from optistyle.encoders.layers import spell
-
-        return spell(value)
-    if isinstance(value, tuple):
-        return ",".join(map(str, value))
-    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _settings(command: click.Command) -> click.Command:
@@ -102,11 +93,7 @@ def _settings(command: click.Command) -> click.Command:
 
 def _recipe(base: Recipe, given: dict[str, Any]) -> Recipe:
     """The base with the options that were given."""
-    changes = {}
-    for name, value in given.items():
-        if value is not None:
-            changes[name] = PARSERS[name](value) if name in PARSERS else value
-    return replace(base, **changes)
+    return changed(base, {name: value for name, value in given.items() if value is not None})
 
 
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
@@ -306,6 +293,11 @@ class _Manifest:
     def read(cls, path: Path) -> _Manifest:
         try:
             record = json.loads(path.read_text(encoding="utf-8"))
+            if record.get("extra"):
+                raise InputError(
+                    f"it ran with loss terms of its own ({', '.join(record['extra'])}): "
+                    "repeat it from Python"
+                )
             return cls(
                 path,
                 Recipe.from_dict(record["recipe"]),
@@ -350,6 +342,151 @@ class _Manifest:
 
 
 @main.command()
+@click.argument("content", type=click.Path(path_type=Path))
+@click.argument("style", type=click.Path(path_type=Path))
+@click.option(
+    "--point", "points", multiple=True, metavar="X,Y", help="In pixels of CONTENT; repeatable."
+)
+@click.option("--layers", default="relu3_1,relu4_1,relu5_1", help="[relu3_1,relu4_1,relu5_1]")
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path), help="The heat maps: PNG, PDF or SVG."
+)
+@click.option(
+    "--warp",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="A second figure: STYLE warped to CONTENT by every position's best and expected match.",
+)
+@click.option("--size", type=int, default=512, help="Longer side looked at, in pixels.  [512]")
+@click.option("--encoder", default="auto", help="As in run.  [auto]")
+@click.option("--weights", type=click.Path(path_type=Path), help="As in run.")
+@click.option("--device", default="auto", help="As in run.  [auto]")
+def attention(
+    content: Path,
+    style: Path,
+    points: tuple[str, ...],
+    layers: str,
+    output: Path | None,
+    warp: Path | None,
+    size: int,
+    encoder: str,
+    weights: Path | None,
+    device: str,
+) -> None:
+    """Show what places of CONTENT attend to in STYLE, layer by layer.
+
+    \b
+    optistyle attention photo.jpg painting.jpg --point 200,120 -o attention.png
+    """
+    from optistyle import encoders
+    from optistyle.devices import resolve
+    from optistyle.encoders.layers import parse
+    from optistyle.experiments import attention as explore
+
+    if not points and warp is None:
+        raise InputError("nothing to show: give --point X,Y with -o FILE, or --warp FILE")
+    if bool(points) != (output is not None):
+        raise InputError("--point and -o belong together: give both, or --warp FILE alone")
+    places = [_point(text) for text in points]
+    wanted = [path for path in (output, warp) if path is not None]
+    for path in wanted:
+        explore.check_writable(path, [content, style])
+    network = encoders.load(encoder, file=weights, device=resolve(device))
+    explorer = explore.Explorer(content, style, list(parse(layers)), encoder=network, size=size)
+    if output is not None:
+        explore.save(explore.figure(explorer, places), output)
+        for row in explorer.maps(places):
+            for found in row:
+                click.echo(
+                    f"{found.point[0]:g},{found.point[1]:g}  {found.layer}: best match "
+                    f"{found.best[0]:.0f},{found.best[1]:.0f} with weight {found.top:.3g}, "
+                    f"entropy {found.entropy:.3f} nats (uniform: "
+                    f"{math.log(found.log_weights.numel()):.3f})"
+                )
+    if warp is not None:
+        explore.save(explore.warps(explorer), warp)
+    for path in wanted:
+        click.echo(path)
+
+
+def _point(text: str) -> tuple[float, float]:
+    try:
+        x, y = (float(part) for part in text.split(","))
+    except ValueError:
+        raise InputError(f"the point {text!r} is not X,Y, as in --point 200,120") from None
+    return x, y
+
+
+@main.command("sweep")
+@click.argument("grid", type=click.Path(path_type=Path))
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path), required=True, help="The sweep's folder."
+)
+@click.option(
+    "--engine",
+    type=click.Choice(("local", "ray")),
+    default="local",
+    help="Processes of this machine, or a Ray cluster.  [local]",
+)
+@click.option("--workers", type=int, help="local: processes.  [one per processor; one with a GPU]")
+@click.option(
+    "--threads", type=int, help="Of each run.  [local: processors over workers; ray: 1]"
+)
+@click.option(
+    "--address", metavar="HOST:PORT", help="ray: the cluster, or auto.  [starts one here]"
+)
+@click.option("--gpus", type=float, help="ray: GPUs of each run.  [1 where there are any]")
+@click.option("-q", "--quiet", is_flag=True, help="Say nothing but errors.")
+def sweep_command(
+    grid: Path,
+    output: Path,
+    engine: str,
+    workers: int | None,
+    threads: int | None,
+    address: str | None,
+    gpus: float | None,
+    quiet: bool,
+) -> None:
+    """Run every combination of the TOML file GRID: contents x styles x settings.
+
+    Killed and started again, it goes on: finished runs are not repeated. Ends with code 1 if a run
+    failed; the others are done all the same.
+
+    \b
+    contents = ["photos/*.jpg"]
+    styles = ["wave.jpg", "ink.jpg"]
+    [settings]
+    size = 256
+    [grid]
+    gamma = [0, 6e6]
+    """
+    from optistyle.experiments import engines
+    from optistyle.experiments import grid as grids
+    from optistyle.experiments.sweep import sweep
+
+    for name, value, needed in (
+        ("--workers", workers, "local"),
+        ("--address", address, "ray"),
+        ("--gpus", gpus, "ray"),
+    ):
+        if value is not None and engine != needed:
+            raise InputError(f"{name} is for --engine {needed}; leave it out, or choose that")
+    runner = (
+        engines.local(workers, threads)
+        if engine == "local"
+        else engines.ray(address, threads=threads or 1, gpus=gpus)
+    )
+    summary = sweep(grids.read(grid), output, runner, stream=None if quiet else sys.stderr)
+    if not quiet:
+        click.echo(
+            f"{summary.page}  ({summary.made} made, {summary.kept} there already, "
+            f"{summary.failed} failed)"
+        )
+    if summary.failed:
+        sys.exit(1)
+
+
+@main.command()
 def presets() -> None:
     """List the presets: their settings where they differ from the default, and their sources."""
     default = Recipe()
@@ -358,7 +495,7 @@ def presets() -> None:
         for setting in fields(Recipe):
             value = getattr(entry.recipe, setting.name)
             if value != getattr(default, setting.name):
-                click.echo(f"    --{setting.name.replace('_', '-')} {_spell(value)}")
+                click.echo(f"    --{setting.name.replace('_', '-')} {spell(value)}")
 
 
 @main.group(cls=_Group)

@@ -363,22 +363,26 @@ def write(path: AnyPath, picture: Picture | Tensor, *, bits: int = 8, quality: i
             f"{path} would be {picture.width} x {picture.height} pixels; {name} ends at {longest} "
             "a side: write a PNG or TIFF"
         )
-    pixels, alpha = picture.pixels.detach().cpu().float(), picture.alpha
-    if alpha is not None:
-        alpha = alpha.detach().cpu().float()
-        white = 1 + (pixels - 1) * alpha
-        pixels = white if name == "JPEG" else torch.cat([pixels, alpha], 1)
-    samples = _samples(pixels, bits)
-    data = _encode_deep(samples, name) if bits == 16 else _encode(samples, name, quality)
+    data = encode(picture, name, bits=bits, quality=quality)
     try:
         write_whole(path.resolve(), data)
     except OSError as error:
         raise InputError(f"{path} cannot be written: {error.strerror or error}") from error
 
 
-def png(pixels: Tensor) -> bytes:
-    """Pixels (1, 3, H, W) in [0, 1] as the content of an 8-bit PNG file."""
-    return _encode(_samples(pixels.detach().cpu().float(), 8), "PNG", 95)
+def encode(
+    picture: Picture | Tensor, name: str = "PNG", *, bits: int = 8, quality: int = 95
+) -> bytes:
+    """What `write` writes, as bytes, in one of the formats of `FORMATS`."""
+    if isinstance(picture, Tensor):
+        picture = Picture(picture)
+    pixels, alpha = picture.pixels.detach().cpu().float(), picture.alpha
+    if alpha is not None:
+        alpha = alpha.detach().cpu().float()
+        white = 1 + (pixels - 1) * alpha
+        pixels = white if name == "JPEG" else torch.cat([pixels, alpha], 1)
+    samples = _samples(pixels, bits)
+    return _encode_deep(samples, name) if bits == 16 else _encode(samples, name, quality)
 
 
 def to_uint8(pixels: Tensor) -> np.ndarray:
@@ -494,13 +498,14 @@ def sheet(
     rows: Sequence[Sequence[Tensor]],
     labels: Sequence[str] | Sequence[Sequence[str]] | None = None,
     gap: int = 8,
+    row_labels: Sequence[str] | None = None,
 ) -> Tensor:
     """A contact sheet (1, 3, H, W) of pictures (1, 3, h, w) or masks (1, 1, h, w), on white.
 
     Columns are as wide and rows as high as their largest picture, with `gap` pixels around; a
     smaller picture is centred in its cell.  `labels` are captions: one per column, above the first
     row, or one list per row, each above its picture; a caption too wide for its column is set
-    smaller.
+    smaller.  `row_labels` are captions left of the rows, read from below.
     """
     captions: list[list[str]] = [[] for _ in rows]
     for index, label in enumerate(labels or ()):
@@ -514,11 +519,18 @@ def sheet(
     line = min(40, max(16, max(widths) // 14))
     strips = [line if any(caption) else 0 for caption in captions]
     height = sum(heights) + sum(strips) + gap * (len(heights) + 1)
-    width = sum(widths) + gap * (len(widths) + 1)
+    margin = line + gap if row_labels else 0
+    width = margin + sum(widths) + gap * (len(widths) + 1)
     canvas = torch.ones(1, 3, height, width)
     top = gap
-    for row, caption, height, strip in zip(rows, captions, heights, strips, strict=True):
-        left = gap
+    names = row_labels or [""] * len(rows)
+    for row, name, caption, height, strip in zip(
+        rows, names, captions, heights, strips, strict=True
+    ):
+        left = gap + margin
+        if name:
+            upright = _text(name, line, height).rot90()
+            canvas[..., top + strip : top + strip + height, gap : gap + line] = upright
         for image, text, width in zip(row, caption + [""] * len(row), widths, strict=False):
             if text:
                 canvas[..., top : top + strip, left : left + width] = _text(text, strip, width)

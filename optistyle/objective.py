@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,6 +16,45 @@ from optistyle.losses.base import LossTerm, Reference, References, Target
 
 #: Name -> weight and term. A weight of 0 leaves the term out.
 Terms = Mapping[str, tuple[float, LossTerm]]
+
+
+class Measured:
+    """Features and moments of style images, the latest ones kept: a sweep meets them again.
+
+    Args:
+        limit: bytes of features to keep at most.
+    """
+
+    def __init__(self, limit: int = 2**29) -> None:
+        self._limit = limit
+        self._kept: dict[object, Reference] = {}
+
+    def __call__(
+        self, encoder: VGG, layers: frozenset[str], pixels: Tensor, alpha: Tensor | None
+    ) -> Reference:
+        """The style (1, 3, H, W) as seen by an encoder, which must not change in the meantime."""
+        key = encoder, layers, digest(pixels, alpha)
+        reference = self._kept.pop(key, None)
+        if reference is None:
+            reference = Reference(encoder(pixels, layers), alpha)
+        self._kept[key] = reference
+        while len(self._kept) > 1 and sum(map(_size, self._kept.values())) > self._limit:
+            del self._kept[next(iter(self._kept))]
+        return reference
+
+
+def _size(reference: Reference) -> int:
+    return sum(x.numel() * x.element_size() for x in reference.features.values())
+
+
+def digest(*tensors: Tensor | None) -> str:
+    """The SHA-256 of tensors' values, in float32."""
+    sha = hashlib.sha256()
+    for tensor in tensors:
+        if tensor is not None:
+            sha.update(str(tuple(tensor.shape)).encode())
+            sha.update(tensor.detach().float().cpu().contiguous().numpy().data)
+    return sha.hexdigest()
 
 
 @dataclass(frozen=True)
@@ -35,6 +75,7 @@ class Objective:
         content: tuple[Tensor, Tensor | None],
         styles: list[tuple[Tensor, Tensor | None]],
         shares: list[float],
+        measured: Measured | None = None,
     ) -> Objective:
         """Measure content and styles once.
 
@@ -43,6 +84,7 @@ class Objective:
                 (1, 3, H, W) in [0, 1] and (1, 1, H, W) in [0, 1] or None.
             styles: the same for every style image, of any sizes.
             shares: each style's share; positive, sum 1.
+            measured: styles seen before, where several objectives share them.
         """
         for name, (weight, _) in terms.items():
             if not (math.isfinite(weight) and weight >= 0):
@@ -52,10 +94,12 @@ class Objective:
             raise InputError("all weights are 0; there is nothing to optimise")
         layers = frozenset[str]().union(*(term.layers for _, term in terms.values()))
 
-        def measure(pixels: Tensor, alpha: Tensor | None) -> Reference:
-            return Reference(encoder(pixels, layers), alpha)
-
-        references = References(measure(*content), [measure(*style) for style in styles], shares)
+        measured = Measured() if measured is None else measured
+        references = References(
+            Reference(encoder(content[0], layers), content[1]),
+            [measured(encoder, layers, *style) for style in styles],
+            shares,
+        )
         targets = {name: term.target(references) for name, (_, term) in terms.items()}
         return cls(encoder, terms, targets, layers)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from optistyle.encoders import ENCODERS, layers
@@ -280,6 +280,43 @@ def preset(name: str) -> Recipe:
     if name not in PRESETS:
         raise unknown("preset", name, PRESETS)
     return PRESETS[name].recipe
+
+
+def changed(base: Recipe, given: Mapping[str, Any]) -> Recipe:
+    """The base with other settings: typed values, or texts as the command line takes them.
+
+    Raises:
+        InputError: a setting that is not one, or a value that cannot be used.
+    """
+    known = {setting.name: setting for setting in fields(Recipe)}
+    changes = {}
+    for name, value in given.items():
+        if name not in known:
+            raise unknown("setting", name, known)
+        if isinstance(value, str) and name in PARSERS:
+            value = PARSERS[name](value)
+        elif isinstance(value, list):
+            value = tuple(value)
+        number = isinstance(known[name].default, float) or name == "lr"
+        if number and not (value is None and name == "lr"):
+            if isinstance(value, bool) or not isinstance(value, int | float):
+                raise InputError(f"{name} is {value!r}; it must be a number")
+            value = float(value)
+        changes[name] = value
+    try:
+        return replace(base, **changes)
+    except (TypeError, AttributeError) as error:
+        shown = ", ".join(f"{name} = {value!r}" for name, value in given.items())
+        raise InputError(f"the settings {shown} cannot be used: {error}") from error
+
+
+def spell(value: Any) -> str:
+    """A setting's value as the command line takes it."""
+    if isinstance(value, Mapping):
+        return layers.spell(value)
+    if isinstance(value, tuple):
+        return ",".join(map(str, value))
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _numbers(kind: type[int] | type[float]) -> Callable[[str], tuple[Any, ...]]:

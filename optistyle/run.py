@@ -32,7 +32,7 @@ from optistyle.losses import (
     TotalVariation,
     WassersteinStyle,
 )
-from optistyle.objective import Objective, Terms
+from optistyle.objective import Measured, Objective, Terms, digest
 from optistyle.observers import Checkpoint, Observer, Step, TraceRow
 from optistyle.optimise import Progress, outcome, steps
 from optistyle.recipes import INITS, SMALLEST, Recipe
@@ -52,7 +52,7 @@ class Result:
         first, final: the losses at the last scale reached of the start, and of the picture itself,
             both clamped to [0, 1] as it is saved (and before original colours are put back); empty
             where a run was interrupted before its first step.
-        recipe: the settings. inputs: paths and SHA-256. encoder: its name. device: where it ran.
+        recipe: the settings. extra: loss terms beside the recipe's. inputs: paths and SHA-256. encoder: its name. device: where it ran.
         seconds: of computing, by scale, over resumptions.
         warnings: a line for every divergence.
         interrupted: whether it ended early, by Ctrl-C or a break.
@@ -63,6 +63,7 @@ class Result:
     first: dict[str, float]
     final: dict[str, float]
     recipe: Recipe
+    extra: dict[str, str]
     inputs: dict[str, Any]
     encoder: str
     device: str
@@ -83,6 +84,7 @@ class Result:
         """All but the pixels, as JSON values."""
         return {
             "recipe": self.recipe.as_dict(),
+            "extra": self.extra,
             "inputs": self.inputs,
             "encoder": self.encoder,
             "device": self.device,
@@ -101,7 +103,7 @@ class Result:
 
     def _repr_png_(self) -> bytes:
         """A notebook shows the picture by itself."""
-        return images.png(self.image)
+        return images.encode(self.picture)
 
 
 def _plain(losses: dict[str, float]) -> dict[str, float | None]:
@@ -140,6 +142,7 @@ def stylize(
     recipe: Recipe | None = None,
     *,
     encoder: VGG | None = None,
+    extra: Terms | None = None,
     observers: Sequence[Observer] = (),
 ) -> Result:
     """Paint the content in the styles.
@@ -149,6 +152,7 @@ def stylize(
         styles: one or several paintings; their shares are the recipe's ``style_weights``.
         recipe: the settings, `Recipe()` by default.
         encoder: an encoder to use in place of the recipe's, to load it only once.
+        extra: loss terms beside the recipe's, by name, with their weights.
         observers: see `observers`.
 
     Returns:
@@ -157,7 +161,7 @@ def stylize(
     Raises:
         InputError: anything that cannot be used, before the work starts wherever that is possible.
     """
-    run = Run(content, styles, recipe, encoder=encoder)
+    run = Run(content, styles, recipe, encoder=encoder, extra=extra)
     with contextlib.suppress(KeyboardInterrupt):
         run.finish(observers)
     return run.result()
@@ -166,13 +170,15 @@ def stylize(
 class Run:
     """A run as an iterator of steps, for notebooks: loop, look at ``step.image``, break at will.
 
-    Takes `stylize`'s arguments, and checks all of them. Iterating again goes on from the last
+    Takes `stylize`'s arguments, and checks all of them; and ``measured``, which runs that meet the
+    same styles may share. Iterating again goes on from the last
     step, also after an error or Ctrl-C in the middle of one. ``result()`` gives the picture as it
     is at any moment.
 
     Attributes:
         recipe: the settings, with ``auto`` resolved to an encoder and a device.
         encoder: the one in use. inputs: the paths, where they are files, and SHA-256 of all images.
+        extra: loss terms beside the recipe's, as text.
         identity: stands for inputs, settings and encoder; only a checkpoint of the same fits.
         schedule: (H, W) and iterations of every scale.
     """
@@ -184,6 +190,8 @@ class Run:
         recipe: Recipe | None = None,
         *,
         encoder: VGG | None = None,
+        extra: Terms | None = None,
+        measured: Measured | None = None,
     ) -> None:
         recipe = recipe or Recipe()
         if isinstance(styles, ImageLike):
@@ -191,8 +199,8 @@ class Run:
         if not styles:
             raise InputError("no style image is given; give one or more")
         self._shares = recipe.shares(len(styles))
-        self._content = _picture(content)
-        self._styles = [_recoloured(_picture(s), self._content, recipe) for s in styles]
+        self._content = as_picture(content)
+        self._styles = [_recoloured(as_picture(s), self._content, recipe) for s in styles]
         self.schedule = recipe.schedule(self._content.height, self._content.width)
         self._init = _init_pixels(recipe.init, self._content, self._styles[0])
         self.inputs: dict[str, Any] = {
@@ -205,17 +213,20 @@ class Run:
             },
         }
         if encoder is None:
-            device = devices.resolve(recipe.device)
-            encoder = load_encoder(recipe, device)
-            chosen = encoders.choose(recipe.encoder, device)[0] if not recipe.weights else "auto"
-            recipe = replace(recipe, encoder=chosen, device=str(device))
+            recipe = resolved(recipe)
+            encoder = load_encoder(recipe)
         self.recipe, self.encoder, self.device = recipe, encoder, encoder.device
         self._solver = solvers.make(recipe.optimizer, recipe.lr)
-        self._terms = {name: pair for name, pair in terms(recipe).items() if pair[0] > 0}
+        own, extra = terms(recipe), extra or {}
+        if taken := sorted(set(own) & set(extra)):
+            raise InputError(f"{taken[0]!r} is the name of a term of the recipe; choose another")
+        self.extra = {name: f"{weight:g} x {term!r}" for name, (weight, term) in extra.items()}
+        self._terms = {name: pair for name, pair in {**own, **extra}.items() if pair[0] > 0}
+        self._measured = measured
         if not self._terms:
             raise InputError("all weights are 0; there is nothing to optimise")
         layers = frozenset[str]().union(*(term.layers for _, term in self._terms.values()))
-        encoder(torch.zeros(1, 3, 16, 16, device=self.device), layers)  # has it all of these?
+        encoder(torch.zeros(1, 3, 32, 32, device=self.device), layers)  # has it all of these?
         self._size, iterations = self.schedule[-1]
         self._demand = memory.Demand(
             encoder,
@@ -335,6 +346,7 @@ class Run:
             first=first,
             final=final,
             recipe=self.recipe,
+            extra=self.extra,
             inputs=self.inputs,
             encoder=self.encoder.name,
             device=str(self.device),
@@ -370,6 +382,7 @@ class Run:
             self._sized(self._content, size),
             [self._sized(style, self._style_size(style, size)) for style in self._styles],
             self._shares,
+            self._measured,
         )
 
     def _start(self, size: tuple[int, int]) -> Tensor:
@@ -386,33 +399,32 @@ class Run:
         hashes = [entry["sha256"] for entry in entries if entry]
         encoder = self.encoder
         kind = [str(self.device), encoder.pooling, encoder.padding, encoder.precision]
-        weights = _digest(*encoder.convolutions().values())
-        settings = json.dumps([self.recipe.as_dict(), hashes, kind, weights])
+        weights = digest(*encoder.convolutions().values())
+        settings = json.dumps([self.recipe.as_dict(), hashes, kind, weights, self.extra])
         return hashlib.sha256(settings.encode()).hexdigest()
 
 
-def _digest(*tensors: Tensor | None) -> str:
-    """The SHA-256 of tensors' values."""
-    sha = hashlib.sha256()
-    for tensor in tensors:
-        if tensor is not None:
-            sha.update(tensor.detach().float().cpu().contiguous().numpy().data)
-    return sha.hexdigest()
+def resolved(recipe: Recipe) -> Recipe:
+    """The recipe with the encoder and the device that ``auto`` stands for on this machine."""
+    device = devices.resolve(recipe.device)
+    chosen = encoders.choose(recipe.encoder, device)[0] if not recipe.weights else "auto"
+    return replace(recipe, encoder=chosen, device=str(device))
 
 
-def load_encoder(recipe: Recipe, device: torch.device) -> VGG:
-    """The recipe's encoder on a device."""
+def load_encoder(recipe: Recipe) -> VGG:
+    """The encoder of a `resolved` recipe, on its device."""
     return encoders.load(
         recipe.encoder,
         file=recipe.weights,
         pooling=recipe.pooling,
         padding=recipe.padding,
         precision=recipe.precision,
-        device=device,
+        device=recipe.device,
     )
 
 
-def _picture(image: ImageLike) -> Picture:
+def as_picture(image: ImageLike) -> Picture:
+    """The image as a picture that can be worked on, or an `InputError`."""
     if isinstance(image, Tensor):
         image = Picture(image.detach().float().cpu())
     name = "an image"
@@ -476,4 +488,4 @@ def _identified(image: ImageLike) -> dict[str, str]:
     if isinstance(image, str | Path):
         return {"path": str(Path(image).resolve()), "sha256": images.digest(image)}
     parts = (image,) if isinstance(image, Tensor) else (image.pixels, image.alpha)
-    return {"sha256": _digest(*parts)}
+    return {"sha256": digest(*parts)}

@@ -162,7 +162,7 @@ def _matching(
 
 
 @torch.no_grad()
-def attention_weights(
+def log_attention(
     content: Tensor,
     style: Tensor,
     content_weights: Tensor,
@@ -171,18 +171,20 @@ def attention_weights(
     *,
     sharpness: float = 1.0,
 ) -> Tensor:
-    """Rows of `attend`'s W: what chosen content positions attend to.
+    """Logarithms of rows of `attend`'s W: what chosen content positions attend to.
 
     Args:
         content, style, content_weights, style_weights, sharpness: as in `attend`.
         places: (Q,), indices into the content's M_c = H_c W_c positions, row by row.
 
     Returns:
-        (Q, H_s, W_s); each row sums to 1.
+        (Q, H_s, W_s). Logarithms, because all but the best weights may be below the smallest
+        float; their exponentials sum to 1.
     """
     queries, keys, bias = _matching(content, style, content_weights, style_weights)
     logits = sharpness * queries[places] @ keys.T
-    return (logits if bias is None else logits + bias).softmax(1).unflatten(1, style.shape[-2:])
+    logits = logits if bias is None else logits + bias
+    return logits.log_softmax(1).unflatten(1, style.shape[-2:])
 
 
 @dataclass(frozen=True)

@@ -33,13 +33,17 @@ class Reference:
 
     features: Features
     alpha: Tensor | None = None
+    _moments: dict[str, Moments] = field(default_factory=dict, repr=False, compare=False)
 
     def weights(self, layer: str) -> Tensor:
         """The position weights of a layer (see `statistics.position_weights`)."""
         return position_weights(self.alpha, self.features[layer])
 
     def moments(self, layer: str) -> Moments:
-        return moments(self.features[layer], self.weights(layer))
+        """The raw moments at a layer, computed once."""
+        if layer not in self._moments:
+            self._moments[layer] = moments(self.features[layer], self.weights(layer))
+        return self._moments[layer]
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,113 @@
+"""What a worker does: one job after another, with one encoder and the styles it has seen."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from optistyle import encoders, images, metrics
+from optistyle.encoders import weights
+from optistyle.encoders.vgg import VGG
+from optistyle.errors import InputError
+from optistyle.experiments.grid import Job
+from optistyle.objective import Measured
+from optistyle.observers import Observer, Step
+from optistyle.recipes import Recipe
+from optistyle.run import Run, load_encoder, resolved
+
+#: Told the share of a job that is done, in [0, 1].
+Report = Callable[[float], None]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A finished job: the picture as PNG, and the manifest with the metrics in it."""
+
+    png: bytes
+    manifest: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A job that could not be done, and why."""
+
+    message: str
+
+
+class Worker:
+    """Keeps the encoders it has loaded, and the styles it has measured."""
+
+    def __init__(self) -> None:
+        self._encoders: dict[object, VGG] = {}
+        self._measured = Measured()
+
+    def attempt(self, job: Job, report: Report) -> Outcome | Failure:
+        """The job's outcome, or what went wrong: nothing that a job does ends the worker."""
+        try:
+            return self.perform(job, report)
+        except InputError as error:
+            return Failure(str(error))
+        except Exception as error:  # recorded beside the job, with its type
+            return Failure(f"{type(error).__name__}: {error}")
+
+    def perform(self, job: Job, report: Report) -> Outcome:
+        """Run the job and measure its result."""
+        recipe = resolved(job.recipe)
+        run = Run(
+            job.content,
+            job.styles,
+            recipe,
+            encoder=self._encoder(recipe),
+            measured=self._measured,
+        )
+        run.finish([_Reporter(report)])
+        result = run.result()
+        manifest = {"output": "picture.png", "bits": 8, **result.manifest()}
+        if job.metrics:
+            manifest["judge"], manifest["metrics"] = self._judge(job, result.image)
+        return Outcome(images.encode(result.picture), manifest)
+
+    def _encoder(self, recipe: Recipe) -> VGG:
+        names = ("encoder", "weights", "pooling", "padding", "precision", "device")
+        key = tuple(getattr(recipe, name) for name in names)
+        if key not in self._encoders:
+            self._encoders[key] = load_encoder(recipe)
+        return self._encoders[key]
+
+    def _judge(self, job: Job, image: Any) -> tuple[str, dict[str, float]]:
+        """The metrics, measured in the same encoder whatever the picture was optimised in."""
+        try:
+            weights.locate("vgg19")
+            name = "vgg19"
+        except InputError:
+            name = "slim"
+        if name not in self._encoders:
+            self._encoders[name] = encoders.load(name)
+        size = (image.shape[-2], image.shape[-1])
+        styles = []
+        for path, share in zip(job.styles, job.recipe.shares(len(job.styles)), strict=True):
+            style = images.read(path)
+            area = images.fit_area(style.height, style.width, size[0] * size[1])
+            styles.append((images.resize(style.pixels, area), share))
+        content = images.resize(images.read(job.content).pixels, size)
+        found = metrics.measure(job.metrics, image, content, styles, self._encoders[name])
+        return name, found
+
+
+class _Reporter(Observer):
+    """Tells how much of a run is done, at most twice a second."""
+
+    def __init__(self, report: Report) -> None:
+        self._report, self._told = report, time.monotonic()
+
+    def started(self, schedule: Any) -> None:
+        self._work = [h * w * n for (h, w), n in schedule]
+
+    def stepped(self, step: Step) -> None:
+        if time.monotonic() - self._told > 0.5:
+            self._told = time.monotonic()
+            done = sum(self._work[: step.scale])
+            done += self._work[step.scale] * step.iteration / step.iterations
+            self._report(done / sum(self._work))
