@@ -382,6 +382,7 @@ def attention(
     from optistyle.devices import resolve
     from optistyle.encoders.layers import parse
     from optistyle.experiments import attention as explore
+    from optistyle.experiments import plots
 
     if not points and warp is None:
         raise InputError("nothing to show: give --point X,Y with -o FILE, or --warp FILE")
@@ -390,11 +391,11 @@ def attention(
     places = [_point(text) for text in points]
     wanted = [path for path in (output, warp) if path is not None]
     for path in wanted:
-        explore.check_writable(path, [content, style])
+        plots.check_writable(path, [content, style])
     network = encoders.load(encoder, file=weights, device=resolve(device))
     explorer = explore.Explorer(content, style, list(parse(layers)), encoder=network, size=size)
     if output is not None:
-        explore.save(explore.figure(explorer, places), output)
+        plots.save(explore.figure(explorer, places), output)
         for row in explorer.maps(places):
             for found in row:
                 click.echo(
@@ -404,7 +405,7 @@ def attention(
                     f"{math.log(found.log_weights.numel()):.3f})"
                 )
     if warp is not None:
-        explore.save(explore.warps(explorer), warp)
+        plots.save(explore.warps(explorer), warp)
     for path in wanted:
         click.echo(path)
 
@@ -415,6 +416,56 @@ def _point(text: str) -> tuple[float, float]:
     except ValueError:
         raise InputError(f"the point {text!r} is not X,Y, as in --point 200,120") from None
     return x, y
+
+
+@_settings
+@main.command(cls=_GroupedHelp)
+@click.argument("name")
+@click.argument(
+    "files", metavar="CONTENT STYLE [CONTENT STYLE]...", type=click.Path(path_type=Path), nargs=-1
+)
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="The sweep's folder.")
+@click.option("--workers", type=int, help="Processes.  [one per processor; one with a GPU]")
+@click.option("-q", "--quiet", is_flag=True, help="Say nothing but errors.")
+def ablate(
+    name: str,
+    files: tuple[Path, ...],
+    output: Path | None,
+    workers: int | None,
+    quiet: bool,
+    **given: Any,
+) -> None:
+    """Vary one setting, NAME, over pairs of images; draw the pictures side by side.
+
+    \b
+    optistyle ablate attention-layer photo.jpg painting.jpg -o out/layers --size 256
+    optistyle ablate list
+    """
+    from optistyle.experiments import ablations, engines
+
+    if name == "list":
+        for key, entry in ablations.ABLATIONS.items():
+            click.echo(f"{key}: {entry.question}\n    {', '.join(entry.columns)}")
+            click.echo(f"    {entry.source}")
+        return
+    ablation, pairs = ablations.named(name), ablations.pairs_of(files)
+    if output is None:
+        raise InputError("no output is given: name the folder with -o")
+    changes = {setting: value for setting, value in given.items() if value is not None}
+    found = ablations.ablate(
+        ablation,
+        pairs,
+        output,
+        changes,
+        engine=engines.local(workers),
+        stream=None if quiet else sys.stderr,
+    )
+    if not quiet:
+        click.echo(ablations.markdown(found.table))
+        for path in filter(None, (found.figure, found.curves, found.summary.page)):
+            click.echo(path)
+    if found.summary.failed:
+        sys.exit(1)
 
 
 @main.command("sweep")
@@ -429,9 +480,7 @@ def _point(text: str) -> tuple[float, float]:
     help="Processes of this machine, or a Ray cluster.  [local]",
 )
 @click.option("--workers", type=int, help="local: processes.  [one per processor; one with a GPU]")
-@click.option(
-    "--threads", type=int, help="Of each run.  [local: processors over workers; ray: 1]"
-)
+@click.option("--threads", type=int, help="Of each run.  [local: processors over workers; ray: 1]")
 @click.option(
     "--address", metavar="HOST:PORT", help="ray: the cluster, or auto.  [starts one here]"
 )

@@ -324,8 +324,12 @@ def check_writable(path: AnyPath, *, inputs: Iterable[AnyPath] = (), bits: int =
     For before the work starts: the extension and the bits, the folder, its permissions, and
     whether the path is, by whatever name or link, one of the `inputs`.
     """
-    path = Path(path)
-    _format(path, bits)
+    _format(Path(path), bits)
+    check_place(Path(path), inputs)
+
+
+def check_place(path: Path, inputs: Iterable[AnyPath] = ()) -> None:
+    """Raise InputError where no file can be written, or an input would be overwritten."""
     folder = path.resolve().parent
     if path.is_dir():
         raise InputError(f"{path} is a folder: name a file in it")

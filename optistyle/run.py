@@ -52,7 +52,8 @@ class Result:
         first, final: the losses at the last scale reached of the start, and of the picture itself,
             both clamped to [0, 1] as it is saved (and before original colours are put back); empty
             where a run was interrupted before its first step.
-        recipe: the settings. extra: loss terms beside the recipe's. inputs: paths and SHA-256. encoder: its name. device: where it ran.
+        recipe: the settings. extra: loss terms beside the recipe's, as text.
+        inputs: paths and SHA-256. encoder: its name. device: where it ran.
         seconds: of computing, by scale, over resumptions.
         warnings: a line for every divergence.
         interrupted: whether it ended early, by Ctrl-C or a break.

@@ -7,11 +7,9 @@ and figure 4.
 
 from __future__ import annotations
 
-import io
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -22,7 +20,8 @@ from optistyle import images
 from optistyle.encoders import layers as names
 from optistyle.encoders import load
 from optistyle.encoders.vgg import VGG
-from optistyle.errors import InputError, unknown
+from optistyle.errors import InputError
+from optistyle.experiments import plots
 from optistyle.images import Picture
 from optistyle.losses.base import Reference
 from optistyle.recipes import Recipe
@@ -32,8 +31,6 @@ from optistyle.statistics import Correspondence, correspond, log_attention
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-#: Figure formats.
-_SUFFIXES = (".png", ".jpg", ".pdf", ".svg")
 LAYERS = ("relu3_1", "relu4_1", "relu5_1")
 Point = tuple[float, float]
 
@@ -232,7 +229,8 @@ def figure(explorer: Explorer, points: Sequence[Point]) -> Figure:
         raise InputError("no point is given; give one or more as X,Y in pixels of the content")
     rows = explorer.maps(points)
     content, style = explorer.content, explorer.style
-    figure, axes = _axes(len(rows), 1 + len(explorer.layers))
+    figure, axes = plots.axes(len(rows), 1 + len(explorer.layers))
+    _hide_ticks(axes)
     for (left, *rest), row in zip(axes, rows, strict=True):
         left.imshow(images.to_uint8(content.pixels))
         left.plot(*row[0].point, "o", color="red", markeredgecolor="white", markersize=7)
@@ -262,7 +260,8 @@ def figure(explorer: Explorer, points: Sequence[Point]) -> Figure:
 
 def warps(explorer: Explorer) -> Figure:
     """The style warped to the content: a row for the best match, one for the expected one."""
-    figure, axes = _axes(2, 1 + len(explorer.layers))
+    figure, axes = plots.axes(2, 1 + len(explorer.layers))
+    _hide_ticks(axes)
     axes[0][0].imshow(images.to_uint8(explorer.content.pixels))
     axes[0][0].set_title("content", fontsize=9)
     axes[1][0].imshow(images.to_uint8(explorer.style.pixels))
@@ -276,34 +275,7 @@ def warps(explorer: Explorer) -> Figure:
     return figure
 
 
-def _axes(rows: int, columns: int) -> tuple[Figure, Any]:
-    """A figure, and its (rows, columns) axes without ticks."""
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise InputError('figures need matplotlib: pip install "optistyle[experiments]"') from error
-    figure = Figure(figsize=(3.2 * columns, 3.0 * rows), layout="constrained")
-    axes = figure.subplots(rows, columns, squeeze=False)
+def _hide_ticks(axes: Any) -> None:
     for axis in axes.flat:
         axis.set_xticks([])
         axis.set_yticks([])
-    return figure, axes
-
-
-def check_writable(path: Path, inputs: Sequence[Path]) -> None:
-    """Raise `InputError` where a figure cannot be written."""
-    if path.suffix.lower() not in _SUFFIXES:
-        raise unknown("extension of a figure", path.suffix, _SUFFIXES)
-    # Its folder and whether it is an input, as for a picture.
-    images.check_writable(path.with_suffix(".png"), inputs=inputs)
-    if any(path.exists() and path.samefile(source) for source in inputs if source.exists()):
-        raise InputError(f"{path} would be overwritten, and is an input: choose another name")
-
-
-def save(figure: Figure, path: Path) -> None:
-    """Write a figure, whole or not at all: PNG, JPEG, PDF or SVG."""
-    buffer = io.BytesIO()
-    # No date and no version inside: the same figure gives the same bytes.
-    metadata = {"Software": None} if path.suffix.lower() == ".png" else {}
-    figure.savefig(buffer, format=path.suffix[1:], dpi=110, metadata=metadata)
-    images.write_whole(path.resolve(), buffer.getvalue())

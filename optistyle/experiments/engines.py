@@ -7,6 +7,7 @@ bytes and write nothing; only the process that started the sweep does.
 from __future__ import annotations
 
 import contextlib
+import getpass
 import itertools
 import multiprocessing
 import os
@@ -27,6 +28,7 @@ from optistyle.errors import InputError
 from optistyle.experiments.grid import Job
 from optistyle.experiments.work import Failure, Outcome, Worker
 from optistyle.images import digest, write_whole
+from optistyle.recipes import changed
 
 #: How often a job is tried whose worker dies.
 ATTEMPTS = 3
@@ -53,8 +55,9 @@ def local(workers: int | None = None, threads: int | None = None) -> Engine:
         threads: of each; by default the processors divided by the workers, so that they do not
             fight for them.
     """
-    processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    processors = processors or 1
+    processors = os.cpu_count() or 1
+    if hasattr(os, "sched_getaffinity"):  # of these, the ones that we may use
+        processors = len(os.sched_getaffinity(0))
     if workers is None:
         workers = 1 if torch.cuda.is_available() else processors
     for name, number in (("workers", workers), ("threads", 1 if threads is None else threads)):
@@ -199,12 +202,11 @@ def _connect(library: Any, address: str | None) -> None:
                 "'auto', or no address to start one here"
             ) from error
     failed: list[BaseException] = []
+    own: dict[str, Any] = {"include_dashboard": False} if address is None else {}
 
     def join() -> None:
         try:
-            library.init(
-                address=address, log_to_driver=False, logging_level="ERROR", configure_logging=True
-            )
+            library.init(address=address, log_to_driver=False, logging_level="ERROR", **own)
         except BaseException as error:  # told below
             failed.append(error)
 
@@ -236,7 +238,9 @@ def _on_cluster(
         manifest = dict(outcome.manifest)
         manifest["inputs"] = _renamed(manifest["inputs"], job)
         manifest["recipe"] = {
-            **manifest["recipe"], "init": job.recipe.init, "weights": job.recipe.weights
+            **manifest["recipe"],
+            "init": job.recipe.init,
+            "weights": job.recipe.weights,
         }
         return replace(outcome, manifest=manifest)
     return outcome
@@ -244,7 +248,7 @@ def _on_cluster(
 
 def _unpacked(job: Job, contents: Mapping[str, bytes]) -> Job:
     """The job with its files on this machine: where they are, or unpacked from what came along."""
-    folder = Path(tempfile.gettempdir()) / f"optistyle-{os.getuid() if hasattr(os, 'getuid') else 0}"
+    folder = Path(tempfile.gettempdir()) / f"optistyle-{getpass.getuser()}"
 
     def located(path: Path) -> Path:
         sha = job.digests[path]
@@ -266,7 +270,7 @@ def _unpacked(job: Job, contents: Mapping[str, bytes]) -> Job:
         job,
         content=new[job.content],
         styles=tuple(new[style] for style in job.styles),
-        recipe=replace(job.recipe, **named),
+        recipe=changed(job.recipe, named),
         digests={new[path]: sha for path, sha in job.digests.items()},
     )
 
@@ -277,5 +281,6 @@ def _renamed(inputs: Mapping[str, Any], job: Job) -> dict[str, Any]:
     def entry(path: Path) -> dict[str, str]:
         return {"path": str(path.resolve()), "sha256": job.digests[path]}
 
-    files = {name: entry(Path(getattr(job.recipe, name))) for name in inputs if name in ("init", "weights")}
+    named = [name for name in ("init", "weights") if name in inputs]
+    files = {name: entry(Path(getattr(job.recipe, name))) for name in named}
     return {"content": entry(job.content), "styles": [entry(s) for s in job.styles], **files}

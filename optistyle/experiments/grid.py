@@ -206,11 +206,7 @@ def _matches(name: Any, folder: Path) -> list[Path]:
 def varied(jobs: Sequence[Job]) -> list[str]:
     """The settings in which the jobs differ."""
     names = [setting.name for setting in fields(Recipe)]
-    return [
-        name
-        for name in names
-        if len({repr(getattr(job.recipe, name)) for job in jobs}) > 1
-    ]
+    return [name for name in names if len({repr(getattr(job.recipe, name)) for job in jobs}) > 1]
 
 
 def caption(recipe: Recipe, names: Sequence[str]) -> str:

@@ -11,6 +11,7 @@ from optistyle.encoders.vgg import VGG
 from optistyle.errors import unknown
 from optistyle.metrics.distances import content_distance, gram_distance
 from optistyle.metrics.self_similarity import self_similarity
+from optistyle.metrics.strays import strays
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,7 @@ METRICS: Mapping[str, Callable[[Judged], float]] = {
     "self_similarity": lambda j: self_similarity(j.output, j.content),
     "content_distance": lambda j: content_distance(j.output, j.content, j.encoder),
     "gram_distance": lambda j: gram_distance(j.output, j.style, j.encoder),
+    "strays": lambda j: strays(j.output, j.content, j.style, j.encoder),
 }
 
 

@@ -35,7 +35,7 @@ def content_distance(
 def gram_distance(
     output: Tensor, style: Tensor, encoder: VGG, layers: Sequence[str] = STYLE_LAYERS
 ) -> float:
-    """The mean over layers of |G - S|² / |S|², Gram matrices per position: the style loss, relative.
+    """The mean over layers of |G - S|² / |S|²: the style loss, relative, Gram matrices over M.
 
     Range [0, inf), usually below 2; lower is nearer to the style; 0 for the style itself. Blind to
     where in the picture anything is.

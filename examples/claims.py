@@ -1,0 +1,117 @@
+"""Does attention keep local detail? Report 003's claim, over twenty pairs of rc2021 at 256 px.
+
+Each pair is painted without attention at several weights of style, and with attention: Gram form
+(gamma 6e6) and local form (gamma 3). All are judged in VGG-19. The differences are paired, with
+bootstrap intervals; and since every loss trades content for style, styles are compared at equal
+content error too: along the curve that runs without attention draw from weight to weight.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from optistyle import VGG, load_encoder
+from optistyle.experiments import grid
+from optistyle.experiments.engines import local
+from optistyle.experiments.intervals import Interval, bootstrap
+from optistyle.experiments.sweep import sweep
+from optistyle.images import write_whole
+from optistyle.recipes import changed, preset
+
+RC2021 = Path(__file__).parents[2] / "shared" / "images" / "rc2021"
+METRICS = ("content_distance", "gram_distance", "self_similarity", "strays")
+BETAS = {"slim": (1e6, 3e6, 1e7, 3e7), "vgg19": (3e6, 1e7)}
+WITH = {
+    "gram, gamma 6e6": {"gamma": 6e6},
+    "local, gamma 3": {"gamma": 3.0, "attention_form": "local"},
+}
+
+Row = Mapping[str, float]
+
+
+def judge(encoder: str) -> VGG:
+    """An encoder by name."""
+    return load_encoder(encoder)
+
+
+def pairs(count: int) -> list[tuple[Path, Path]]:
+    """Each of rc2021's twenty styles with a content of its own."""
+    return [
+        (RC2021 / "content" / f"content{2 * i + 1}.png", RC2021 / "style" / f"style{i}.png")
+        for i in range(count)
+    ]
+
+
+def run(encoder: str, work: Path, output: Path, options: Any) -> None:
+    """Paint, judge, and write ``claims-ENCODER.json``."""
+    if not RC2021.is_dir():
+        print(f"claims, {encoder}: the rc2021 pictures are not at {RC2021}; skipped")
+        return
+    size, iterations = (96, "8") if options.small else (256, "100")
+    changes = {"encoder": encoder, "size": size, "scales": "single", "iterations": iterations}
+    if encoder == "vgg19":
+        changes["precision"] = "bfloat16"
+    base = changed(preset("attention"), changes)
+    columns = {f"beta {beta:.0e}": {"beta": beta, "gamma": 0.0} for beta in BETAS[encoder]}
+    recipes = {label: changed(base, column) for label, column in {**columns, **WITH}.items()}
+    chosen = pairs(3 if options.small else 20)
+    jobs = [grid.jobs([c], [s], list(recipes.values()), METRICS) for c, s in chosen]
+    summary = sweep([job for row in jobs for job in row], work, local(options.workers))
+    if summary.failed:
+        raise SystemExit(f"{summary.failed} runs failed: see {summary.page}")
+    table: dict[str, list[Row]] = {label: [] for label in recipes}
+    for row in jobs:
+        for label, job in zip(recipes, row, strict=True):
+            manifest = json.loads((work / job.folder / "manifest.json").read_text())
+            table[label].append(manifest["metrics"])
+    found = findings(table)
+    text = json.dumps({"rows": table, "findings": found}, indent=1, default=vars)
+    write_whole((output / f"claims-{encoder}.json").resolve(), text.encode())
+    print(f"claims, {encoder}")
+    for name, interval in found.items():
+        print(f"  {name}: {interval} ({interval.count} pairs)", flush=True)
+
+
+def findings(table: Mapping[str, list[Row]]) -> dict[str, Interval]:
+    """Means and paired differences, named."""
+    result = {
+        f"{label}: {metric}": bootstrap([row[metric] for row in rows])
+        for label, rows in table.items()
+        for metric in METRICS
+    }
+    without = [label for label in table if label not in WITH]
+    for label in WITH:
+        for metric in METRICS:
+            differences = [
+                a[metric] - b[metric]
+                for a, b in zip(table[label], table["beta 1e+07"], strict=True)
+            ]
+            result[f"{label} less gamma 0: {metric}"] = bootstrap(differences)
+        for metric in METRICS[1:]:
+            ratios = [
+                np.log(row[metric] / value)
+                for index, row in enumerate(table[label])
+                if row[metric] > 0
+                and (value := matched([table[x][index] for x in without], row, metric)) is not None
+            ]
+            if ratios:
+                result[f"{label}: log ratio of {metric} at equal content error"] = bootstrap(ratios)
+    return result
+
+
+def matched(curve: list[Row], row: Row, metric: str) -> float | None:
+    """A metric along the curve of runs without attention, at the row's content error.
+
+    Interpolated in logarithms; None outside the curve, or where the metric is 0.
+    """
+    points = sorted((p["content_distance"], p[metric]) for p in curve)
+    contents, values = np.array(points).T
+    if not (contents[0] <= row["content_distance"] <= contents[-1]) or (values <= 0).any():
+        return None
+    at = np.interp(np.log(row["content_distance"]), np.log(contents), np.log(values))
+    return float(np.exp(at))

@@ -1,0 +1,226 @@
+"""One setting at a time: the experiments of report 003, and those it left open.
+
+Report 003 is Chen, "Neural Style Transfer with Self-Attention Module" (COGS 185, UC San Diego).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from optistyle import images
+from optistyle.errors import InputError, unknown
+from optistyle.experiments import grid, plots
+from optistyle.experiments.engines import Engine
+from optistyle.experiments.sweep import Summary, is_finished, sweep
+from optistyle.recipes import changed, preset
+
+METRICS = ("content_distance", "gram_distance", "self_similarity", "strays")
+
+
+@dataclass(frozen=True)
+class Ablation:
+    """A question, and the settings that answer it side by side.
+
+    Attributes:
+        question: what is looked at. source: where it comes from.
+        columns: label -> settings. base: settings that all share, on top of ``preset``.
+        curves: whether the losses are plotted too.
+    """
+
+    question: str
+    source: str
+    columns: Mapping[str, Mapping[str, Any]]
+    base: Mapping[str, Any] = field(default_factory=dict)
+    preset: str = "default"
+    curves: bool = False
+
+
+def _each(name: str, values: Sequence[Any]) -> dict[str, dict[str, Any]]:
+    return {f"{name} {value}": {name: value} for value in values}
+
+
+_STYLE = [f"relu{block}_1" for block in range(1, 6)]
+
+ABLATIONS: Mapping[str, Ablation] = {
+    "gamma": Ablation(
+        "What does the attention loss add?",
+        "report 003, figure 1: alpha 1, beta 1e7, 500 iterations",
+        {"gamma 0": {"gamma": 0.0}, "gamma 6e6": {"gamma": 6e6}},
+        preset="attention",
+    ),
+    "attention-layer": Ablation(
+        "Which layer should attention look at?",
+        "report 003, figure 2: gamma 5e7; relu1_1 and relu2_1, which it could not hold in memory, "
+        "and pool5 for its sixth level",
+        {layer: {"attention_layers": layer} for layer in [*_STYLE, "pool5"]},
+        {"gamma": 5e7},
+        preset="attention",
+    ),
+    "optimizer": Ablation(
+        "L-BFGS or Adam?",
+        "report 003, figure 3: beta 1e6, gamma 5e6, Adam with step size 0.01",
+        {"L-BFGS": {"optimizer": "lbfgs"}, "Adam 0.01": {"optimizer": "adam", "lr": 0.01}},
+        {"beta": 1e6, "gamma": 5e6},
+        preset="attention",
+        curves=True,
+    ),
+    "gamma-range": Ablation(
+        "How much attention is too much?",
+        "left open by report 003",
+        {f"gamma {text}": {"gamma": float(text)} for text in ("1e5", "1e6", "6e6", "3e7", "1e8")},
+    ),
+    "centre": Ablation(
+        "What should the attention loss take about its mean?",
+        "left open by report 003, whose own reading is 'target'",
+        _each("centre", ["both", "none", "target"]),
+    ),
+    "form": Ablation(
+        "Attended style as a Gram matrix, or place by place?",
+        "left open by report 003",
+        {
+            "gamma 0": {"gamma": 0.0},
+            "gram, gamma 6e6": {"attention_form": "gram", "gamma": 6e6},
+            # The local form has the content loss's formula, and so its order of magnitude.
+            **{
+                f"local, gamma {gamma:g}": {"attention_form": "local", "gamma": gamma}
+                for gamma in (1.0, 3.0, 10.0)
+            },
+        },
+    ),
+    "content-layer": Ablation(
+        "Which layer should hold the content?",
+        "report 003, section 2.1, chooses relu4_2",
+        {x: {"content_layers": x} for x in ("relu2_1", "relu3_1", "relu4_1", "relu4_2", "relu5_1")},
+    ),
+    "style-layers": Ablation(
+        "How deep should style reach?",
+        "report 003, section 2.2, takes all five",
+        {f"to {_STYLE[n]}": {"style_layers": ",".join(_STYLE[: n + 1])} for n in range(5)},
+    ),
+    "start": Ablation(
+        "Does it matter where the optimisation starts?",
+        "report 003 says white noise in its text",
+        {f"from {init}": {"init": init} for init in ("content", "noise", "grey", "style")},
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What an ablation came to.
+
+    Attributes:
+        figure: pictures, a row per pair. curves: losses against iterations and seconds, or None.
+        table: label -> metric -> mean over pairs, with ``seconds``. summary: the sweep's.
+    """
+
+    figure: Path
+    curves: Path | None
+    table: Mapping[str, Mapping[str, float]]
+    summary: Summary
+
+
+def named(name: str) -> Ablation:
+    """The ablation of that name."""
+    if name not in ABLATIONS:
+        raise unknown("ablation", name, ABLATIONS)
+    return ABLATIONS[name]
+
+
+def ablate(
+    ablation: Ablation,
+    pairs: Sequence[tuple[Path, Path]],
+    output: Path,
+    changes: Mapping[str, Any] | None = None,
+    *,
+    engine: Engine | None = None,
+    cell: int = 256,
+    **options: Any,
+) -> Findings:
+    """Run an ablation and draw its figure.
+
+    Args:
+        ablation: one of `ABLATIONS`, or your own.
+        pairs: of content and style files.
+        output: the sweep's folder; the figure is ``figure.jpg`` in it.
+        changes: settings other than the ablation's, for all columns: size, encoder …
+        engine, options: see `sweep.sweep`.
+        cell: longer side of a picture in the figure, in px.
+
+    Raises:
+        InputError: as `sweep.sweep`, and where a setting is the ablation's own.
+    """
+    own = {name for column in ablation.columns.values() for name in column}
+    if clash := sorted(own & set(changes or {})):
+        raise InputError(f"{clash[0]} is what this ablation varies; leave it out")
+    base = changed(preset(ablation.preset), {**ablation.base, **(changes or {})})
+    recipes = {label: changed(base, column) for label, column in ablation.columns.items()}
+    by_pair = [grid.jobs([c], [s], list(recipes.values()), METRICS) for c, s in pairs]
+    summary = sweep([job for jobs in by_pair for job in jobs], output, engine, **options)
+    done = {
+        (job.content, job.styles[0], json.dumps(job.recipe.as_dict())): output / job.folder
+        for jobs in by_pair
+        for job in jobs
+        if is_finished(output / job.folder, job)
+    }
+
+    def found(pair: tuple[Path, Path], label: str) -> Path | None:
+        return done.get((*pair, json.dumps(recipes[label].as_dict())))
+
+    rows = [
+        [_cell(path, cell) for path in pair]
+        + [_cell(at / "picture.png" if (at := found(pair, x)) else None, cell) for x in recipes]
+        for pair in pairs
+    ]
+    figure = output / "figure.jpg"
+    images.write(figure, images.sheet(rows, ["content", "style", *recipes]), quality=88)
+    table = {}
+    for label in recipes:
+        folders = [folder for pair in pairs if (folder := found(pair, label))]
+        manifests = [json.loads((x / "manifest.json").read_text()) for x in folders]
+        values = [{**m["metrics"], "seconds": sum(m["seconds"])} for m in manifests]
+        table[label] = (
+            {name: float(np.mean([value[name] for value in values])) for name in values[0]}
+            if values
+            else {}
+        )
+    curves = None
+    if ablation.curves:
+        first = {label: at for label in recipes if (at := found(pairs[0], label))}
+        curves = plots.losses(first, output / "curves.png")
+    return Findings(figure, curves, table, summary)
+
+
+def _cell(path: Path | None, side: int) -> Tensor:
+    if path is None:
+        return torch.ones(1, 3, side, side)
+    picture = images.read(path)
+    size = images.fit_longer_side(picture.height, picture.width, side)
+    return images.resize(picture.pixels, size)
+
+
+def markdown(table: Mapping[str, Mapping[str, float]]) -> str:
+    """The table of `Findings` in Markdown."""
+    names = list(dict.fromkeys(name for row in table.values() for name in row))
+    lines = ["| | " + " | ".join(names) + " |", "|---" * (len(names) + 1) + "|"]
+    for label, row in table.items():
+        cells = [f"{row[name]:.3g}" if name in row else "failed" for name in names]
+        lines.append(f"| {label} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def pairs_of(files: Sequence[Path]) -> list[tuple[Path, Path]]:
+    """content, style, content, style … as pairs."""
+    if not files or len(files) % 2:
+        raise InputError(
+            f"{len(files)} files; give a content and a style, or several such pairs: C S C S"
+        )
+    return list(zip(files[::2], files[1::2], strict=True))

@@ -1,0 +1,66 @@
+"""Do details land where they belong? A Gram matrix does not say where; attention does."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from optistyle.encoders.layers import CHANNELS
+from optistyle.encoders.vgg import VGG
+from optistyle.images import resize
+from optistyle.losses.base import Reference
+from optistyle.statistics import correspond
+
+
+@torch.no_grad()
+def strays(
+    output: Tensor,
+    content: Tensor,
+    style: Tensor,
+    encoder: VGG,
+    *,
+    layer: str = "relu4_1",
+    reach: int = 3,
+) -> float:
+    """The share of places that look like a part of the style which belongs elsewhere.
+
+    Attention gives every content position its best match in the style. A position of the output
+    whose own best match is that of content positions more than ``reach`` positions away only (in
+    rows or columns; matches a position apart count as one) is a stray; one whose best match belongs
+    nowhere is not counted.
+
+    Range [0, 1]; lower is better; 0 for the content itself. Blind to what the details look like.
+    The measure is ours.
+
+    Args:
+        output, content, style: (1, 3, H, W) in [0, 1]; the content is resized to the output.
+        layer: whose positions; 8 px apart at relu4_1.
+    """
+    size = (output.shape[-2], output.shape[-1])
+    ours, theirs, look = (
+        Reference(encoder(x, (layer,))) for x in (output, resize(content, size), style)
+    )
+    sharpness = CHANNELS[layer] / ours.features[layer].shape[1]
+    at, asked = (
+        correspond(
+            x.features[layer],
+            look.features[layer],
+            x.weights(layer),
+            look.weights(layer),
+            sharpness=sharpness,
+        )
+        .best.flatten(1)
+        .T
+        for x in (ours, theirs)
+    )
+    rows, columns = ours.features[layer].shape[-2:]
+    index = torch.arange(rows * columns, device=at.device)
+    places = torch.stack([index // columns, index % columns], 1).float()
+    stray, counted = 0, 0
+    for place, match in zip(places.split(1024), at.split(1024), strict=True):
+        home = torch.cdist(match, asked, p=torch.inf) <= 1  # (chunk, content positions)
+        distance = torch.cdist(place, places, p=torch.inf).masked_fill(~home, torch.inf)
+        nearest = distance.amin(1)
+        counted += int(nearest.isfinite().sum())
+        stray += int((nearest.isfinite() & (nearest > reach)).sum())
+    return stray / counted if counted else 0.0

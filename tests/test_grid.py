@@ -1,0 +1,118 @@
+"""What a TOML file asks for, and what is wrong with it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from conftest import make_picture
+
+from optistyle.errors import InputError
+from optistyle.experiments import grid
+from optistyle.images import write
+from optistyle.recipes import Recipe
+
+Write = Callable[[str], Path]
+
+
+@pytest.fixture
+def toml(tmp_path: Path) -> Write:
+    """Writes a grid file beside two contents and two styles."""
+    for seed, name in enumerate(("a", "b", "s", "t")):
+        write(tmp_path / f"{name}.png", make_picture(16, 16, seed))
+
+    def write_grid(text: str) -> Path:
+        path = tmp_path / "grid.toml"
+        path.write_text(text)
+        return path
+
+    return write_grid
+
+
+INPUTS = 'contents = ["a.png", "b.png"]\nstyles = ["s.png"]\n'
+
+
+def test_every_combination(toml: Write) -> None:
+    jobs = grid.read(
+        toml(
+            'contents = ["[ab].png"]\nstyles = ["s.png", ["s.png", "t.png"]]\npreset = "gatys"\n'
+            "[settings]\nsize = 64\n[grid]\ngamma = [0, 6e6]\n"
+            'attention_layers = ["relu3_1", "relu4_1:2,relu5_1"]\n'
+            '[[runs]]\noptimizer = "adam"\nlr = 0.01\n[[runs]]\niterations = [3]\n'
+        )
+    )
+    assert len(jobs) == 2 * 2 * 2 * 2 * 2
+    assert {job.recipe.size for job in jobs} == {64}
+    assert {job.recipe.scales for job in jobs} == {"single"}  # the preset's
+    assert {len(job.styles) for job in jobs} == {1, 2}
+    assert {job.recipe.lr for job in jobs if job.recipe.optimizer == "adam"} == {0.01}
+    assert {job.recipe.iterations for job in jobs if job.recipe.optimizer == "lbfgs"} == {(3,)}
+    weights = [dict(job.recipe.attention_layers) for job in jobs]
+    assert {"relu4_1": 2.0, "relu5_1": 1.0} in weights
+    assert grid.varied(jobs) == [
+        "gamma", "attention_layers", "iterations", "optimizer", "lr",
+    ]  # fmt: skip
+
+
+def test_the_same_run_twice_is_one(toml: Write) -> None:
+    assert len(grid.read(toml(INPUTS + "[grid]\ngamma = [1, 1.0]\n"))) == 2
+
+
+def test_a_key_stands_for_contents_and_settings(toml: Write, tmp_path: Path) -> None:
+    (first, other) = grid.read(toml(INPUTS))
+    assert first.key != other.key
+    assert replace(first, recipe=Recipe(gamma=1.0)).key != first.key
+    # The same pixels under another name are the same job; other pixels are not.
+    (tmp_path / "c.png").write_bytes((tmp_path / "a.png").read_bytes())
+    (copy,) = grid.jobs([tmp_path / "c.png"], [tmp_path / "s.png"], [Recipe()])
+    assert copy.key == first.key
+    write(tmp_path / "a.png", make_picture(16, 16, 9))
+    assert grid.read(toml(INPUTS))[0].key != first.key
+
+
+def test_a_start_file_is_seen_from_the_grid_and_in_the_key(toml: Write, tmp_path: Path) -> None:
+    jobs = grid.read(toml(INPUTS + '[settings]\ninit = "t.png"\n'))
+    assert jobs[0].recipe.init == str(tmp_path / "t.png")
+    before = jobs[0].key
+    write(tmp_path / "t.png", make_picture(16, 16, 9))
+    assert grid.read(toml(INPUTS + '[settings]\ninit = "t.png"\n'))[0].key != before
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("contents = [", "is not TOML"),
+        (INPUTS + "[gird]\n", "'gird'.*grid"),
+        (INPUTS + "[settings]\ngama = 1\n", "'gama'.*gamma"),
+        (INPUTS + "[grid]\ngama = [1]\n", "'gama'.*gamma"),
+        (INPUTS + "[grid]\ngamma = []\n", "one value or more"),
+        (INPUTS + "[grid]\ngamma = 1\n", "give a list"),
+        (INPUTS + '[grid]\ngamma = ["much"]\n', "gamma is 'much'; it must be a number"),
+        (INPUTS + "[grid]\ngamma = [-1]\n", "0 or more"),
+        (INPUTS + '[grid]\nattention_layers = ["relu9_1"]\n', "relu9_1"),
+        (INPUTS + "[settings]\nsize = 1.5\n", "size"),
+        (INPUTS + 'runs = ["x"]\n', r"\[\[runs\]\]"),
+        (INPUTS + 'metrics = ["self_similarty"]\n', "self_similarity"),
+        (INPUTS + 'preset = "gattys"\n', "gatys"),
+        (INPUTS + "[settings]\nstyle_weights = [1, 2]\n", "2 style weights for 1 style image"),
+        ('contents = []\nstyles = ["s.png"]\n', "nothing to run: no contents"),
+        ('styles = ["s.png"]\n', "nothing to run: no contents"),
+        ('contents = ["a.png"]\n', "no styles"),
+        ('contents = "a.png"\nstyles = ["s.png"]\n', "write contents = "),
+        ('contents = [1]\nstyles = ["s.png"]\n', "1 is not the name of a file"),
+        ('contents = ["x.png"]\nstyles = ["s.png"]\n', "x.png is not a file"),
+        ('contents = ["*.jpg"]\nstyles = ["s.png"]\n', "no file matches"),
+    ],
+)
+def test_bad_grids_are_refused_in_one_line(toml: Write, text: str, message: str) -> None:
+    with pytest.raises(InputError, match=message) as caught:
+        grid.read(toml(text))
+    assert "\n" not in str(caught.value)
+    assert "grid.toml" in str(caught.value)
+
+
+def test_a_grid_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="cannot be read"):
+        grid.read(tmp_path / "none.toml")

@@ -1,0 +1,352 @@
+"""Sweeps: nothing is lost, nothing is done twice, whoever dies."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import pytest
+from conftest import make_picture
+
+from optistyle import recipes
+from optistyle.errors import InputError
+from optistyle.experiments import engines, grid, report
+from optistyle.experiments.engines import Event
+from optistyle.experiments.grid import Job
+from optistyle.experiments.sweep import sweep
+from optistyle.experiments.work import Failure, Outcome, Worker
+from optistyle.images import read, write
+
+QUICK = "[settings]\nencoder = 'slim'\nsize = 32\nscales = 'single'\niterations = [3]\n"
+#: Long enough to be killed in: seconds.
+SLOW = "[settings]\nencoder = 'slim'\nsize = 96\nscales = 'single'\niterations = [300]\n"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Two contents, a style, and grid files; the second with a picture that is none."""
+    for seed, name in enumerate(("a", "b", "s")):
+        write(tmp_path / f"{name}.png", make_picture(48, 64, seed))
+    inputs = "contents = ['a.png', 'b.png']\nstyles = ['s.png']\n"
+    gammas = "[grid]\ngamma = [0, 6e6]\n"
+    (tmp_path / "grid.toml").write_text(inputs + QUICK + gammas)
+    (tmp_path / "slow.toml").write_text(inputs + SLOW + gammas)
+    (tmp_path / "bad.png").write_text("not a picture")
+    bad = "contents = ['bad.png', 'b.png']\nstyles = ['s.png']\n"
+    (tmp_path / "bad.toml").write_text(bad + QUICK)
+    return tmp_path
+
+
+def here(jobs: Sequence[Job]) -> Iterator[Event]:
+    """An engine without processes."""
+    worker = Worker()
+    for job in jobs:
+        yield Event(job, worker.attempt(job, lambda share: None))
+
+
+def never(jobs: Sequence[Job]) -> Iterator[Event]:
+    raise AssertionError(f"{len(jobs)} runs are repeated")
+    yield
+
+
+def manifests(output: Path) -> dict[str, str]:
+    return {p.parent.name: p.read_text() for p in sorted(output.glob("*/manifest.json"))}
+
+
+def command(*arguments: object) -> list[str]:
+    return [sys.executable, "-m", "optistyle", "sweep", *map(str, arguments)]
+
+
+def test_a_sweep_makes_every_run_and_the_reports(folder: Path) -> None:
+    jobs = grid.read(folder / "grid.toml")
+    summary = sweep(jobs, folder / "runs", here, stream=None)
+    assert (summary.made, summary.kept, summary.failed) == (4, 0, 0)
+    for job, run in zip(jobs, summary.folders, strict=True):
+        manifest = json.loads((run / "manifest.json").read_text())
+        assert read(run / "picture.png").width == 32
+        assert recipes.Recipe.from_dict(manifest["recipe"]).gamma == job.recipe.gamma
+        rows = list(csv.DictReader((run / "trace.csv").open()))
+        assert len(rows) == 3
+        assert float(rows[0]["total"]) == pytest.approx(manifest["trace"][0]["total"])
+    page = summary.page.read_text()
+    assert page.count("<tr>") == 5
+    assert page.count("data:image/jpeg") == 4
+    assert "http" not in page.replace("http://www.w3.org", "")  # needs nothing but itself
+    assert summary.sheet is not None
+    assert read(summary.sheet).width > 2 * 32
+
+
+def test_the_table_holds_settings_losses_times_and_metrics(folder: Path) -> None:
+    parquet = pytest.importorskip("pyarrow.parquet")
+    text = (folder / "grid.toml").read_text()
+    (folder / "grid.toml").write_text("metrics = ['gram_distance']\n" + text)
+    summary = sweep(grid.read(folder / "grid.toml"), folder / "runs", here, stream=None)
+    rows = parquet.read_table(summary.results).to_pylist()
+    assert [row["gamma"] for row in rows] == [0, 6e6, 0, 6e6]
+    for row in rows:
+        assert row["loss_total"] > 0
+        assert row["seconds"] > 0
+        assert row["metric_gram_distance"] > 0
+        assert row["status"] == "finished"
+        assert row["size"] == 32
+    assert rows[0]["loss_attention"] is None
+    assert rows[1]["loss_attention"] > 0
+
+
+def test_the_table_is_csv_without_pyarrow(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    path = report.table([{"a": 1, "b": "x"}, {"a": 2, "c": 0.5}], folder)
+    assert path.name == "results.csv"
+    assert list(csv.reader(path.open())) == [["a", "b", "c"], ["1", "x", ""], ["2", "", "0.5"]]
+
+
+def test_finished_runs_are_not_repeated_and_half_written_ones_are(folder: Path) -> None:
+    jobs = grid.read(folder / "grid.toml")
+    first = sweep(jobs, folder / "runs", here, stream=None)
+    before = manifests(folder / "runs")
+    again = sweep(jobs, folder / "runs", never, stream=None)
+    assert (again.made, again.kept) == (0, 4)
+    (first.folders[0] / "manifest.json").unlink()
+    (first.folders[1] / "manifest.json").write_text('{"key": "cut o')
+    done: list[str] = []
+
+    def counting(jobs: Sequence[Job]) -> Iterator[Event]:
+        done.extend(job.folder for job in jobs)
+        yield from here(jobs)
+
+    repaired = sweep(jobs, folder / "runs", counting, stream=None)
+    assert done == [path.name for path in first.folders[:2]]
+    assert (repaired.made, repaired.kept) == (2, 2)
+    timeless = re.compile(r'"(finished|seconds)": (\[[^\]]*\]|"[^"]*")')
+    for name, text in manifests(folder / "runs").items():
+        assert timeless.sub("", text) == timeless.sub("", before[name])
+
+
+def test_a_metric_more_is_measured(folder: Path) -> None:
+    sweep(grid.read(folder / "grid.toml"), folder / "runs", here, stream=None)
+    text = "metrics = ['strays']\n" + (folder / "grid.toml").read_text()
+    (folder / "grid.toml").write_text(text)
+    summary = sweep(grid.read(folder / "grid.toml"), folder / "runs", here, stream=None)
+    assert summary.made == 4
+
+
+def test_a_failure_is_recorded_and_stops_nothing(folder: Path) -> None:
+    output = folder / "runs"
+    ran = subprocess.run(
+        command(folder / "bad.toml", "-o", output, "--workers", 1), capture_output=True, text=True
+    )
+    assert ran.returncode == 1
+    assert "1 made, 0 there already, 1 failed" in ran.stdout
+    assert "Traceback" not in ran.stderr
+    (failure,) = output.glob("bad-*/failure.json")
+    assert "bad.png" in json.loads(failure.read_text())["message"]
+    assert len(list(output.glob("b-*/manifest.json"))) == 1
+    assert "1 failed" in (output / "report.html").read_text()
+    # Mended, it is run; the failure is gone.
+    write(folder / "bad.png", make_picture(48, 64, 7))
+    assert sweep(grid.read(folder / "bad.toml"), output, here, stream=None).kept == 1
+
+
+def test_any_exception_is_a_failure(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(self: Worker, job: Job, tell: Callable[[float], None]) -> Outcome:
+        raise ZeroDivisionError("by hand")
+
+    monkeypatch.setattr(Worker, "perform", broken)
+    news = Worker().attempt(grid.read(folder / "grid.toml")[0], lambda share: None)
+    assert news == Failure("ZeroDivisionError: by hand")
+
+
+def test_other_peoples_folders_are_left_alone(folder: Path) -> None:
+    jobs = grid.read(folder / "grid.toml")
+    sweep(jobs[:2], folder / "runs", here, stream=None)
+    with pytest.raises(InputError, match="belongs to another sweep"):
+        sweep(jobs[2:], folder / "runs", never, stream=None)
+    assert sweep(jobs, folder / "runs", here, stream=None).kept == 2  # it has grown
+    assert sweep(jobs[2:], folder / "runs", never, stream=None).kept == 2
+    with pytest.raises(InputError, match="not empty, and not a sweep's"):
+        sweep(jobs, folder, never, stream=None)
+    (folder / "file").write_text("")
+    with pytest.raises(InputError, match="cannot be used as a sweep's folder"):
+        sweep(jobs, folder / "file", never, stream=None)
+
+
+def test_styles_and_encoder_are_kept_by_a_worker(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from optistyle.experiments import work
+
+    loads: list[object] = []
+    load = work.load_encoder
+    monkeypatch.setattr(
+        work, "load_encoder", lambda recipe: (loads.append(recipe), load(recipe))[1]
+    )
+    worker, jobs = Worker(), grid.read(folder / "grid.toml")
+    outcomes = [worker.attempt(job, lambda share: None) for job in jobs]
+    assert len(loads) == 1
+    assert len(worker._measured._kept) == 1  # one style at one size
+    fresh = [Worker().attempt(job, lambda share: None) for job in jobs]
+    for kept, alone in zip(outcomes, fresh, strict=True):
+        assert isinstance(kept, Outcome)
+        assert isinstance(alone, Outcome)
+        assert kept.png == alone.png
+
+
+def children(pid: int) -> list[int]:
+    """Live descendants of a process, its workers among them."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            fields = (entry / "stat").read_text().rpartition(")")[2].split()
+            if int(fields[1]) == pid and fields[0] != "Z":
+                found += [int(entry.name), *children(int(entry.name))]
+        except (OSError, IndexError):
+            continue
+    return found
+
+
+def titled(pids: Sequence[int], title: str) -> list[int]:
+    found = []
+    for pid in pids:
+        try:
+            if title in Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace"):
+                found.append(pid)
+        except OSError:
+            continue
+    return found
+
+
+def wait_for(condition: Callable[[], object], seconds: float = 120) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "nothing happened"
+        time.sleep(0.05)
+
+
+needs_proc = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc")
+
+
+@needs_proc
+@pytest.mark.slow
+def test_a_killed_sweep_goes_on_where_it_was(folder: Path) -> None:
+    output = folder / "runs"
+    arguments = command(folder / "slow.toml", "-o", output, "--workers", 2, "--threads", 1)
+    process = subprocess.Popen(arguments, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    wait_for(lambda: list(output.glob("*/manifest.json")))
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    finished = manifests(output)
+    assert 1 <= len(finished) < 4
+    ran = subprocess.run(arguments, capture_output=True, text=True)
+    assert ran.returncode == 0, ran.stderr
+    assert f"{4 - len(finished)} made, {len(finished)} there already, 0 failed" in ran.stdout
+    after = manifests(output)
+    assert len(after) == 4
+    assert all(after[name] == text for name, text in finished.items())
+
+
+@needs_proc
+@pytest.mark.slow
+def test_a_killed_worker_costs_only_time(folder: Path) -> None:
+    output = folder / "runs"
+    process = subprocess.Popen(
+        command(folder / "slow.toml", "-o", output, "--workers", 2, "--threads", 1),
+        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    wait_for(lambda: list(output.glob("*/manifest.json")))
+    workers = titled(children(process.pid), "multiprocessing.spawn")
+    os.kill(workers[0], signal.SIGKILL)
+    out, err = process.communicate(timeout=300)
+    assert process.returncode == 0, err
+    assert "4 made, 0 there already, 0 failed" in out
+
+
+def test_a_job_that_kills_every_worker_is_given_up(folder: Path) -> None:
+    script = (
+        "import os, sys\n"
+        "from pathlib import Path\n"
+        "from optistyle.experiments import engines, grid, work\n"
+        "work.Worker.attempt = lambda self, job, report: os._exit(9)\n"
+        "if __name__ == '__main__':\n"
+        "    jobs = grid.read(Path(sys.argv[1]))[:1]\n"
+        "    print([e.news for e in engines.local(1)(jobs)])\n"
+    )
+    (folder / "fatal.py").write_text(script)
+    ran = subprocess.run(
+        [sys.executable, folder / "fatal.py", folder / "grid.toml"], capture_output=True, text=True
+    )
+    assert "its worker died 3 times (exit code 9)" in ran.stdout, ran.stderr
+
+
+@pytest.mark.parametrize("number", [0, -1])
+def test_numbers_of_workers_and_threads_are_checked(number: int) -> None:
+    with pytest.raises(InputError, match="1 or more"):
+        engines.local(workers=number)
+    with pytest.raises(InputError, match="1 or more"):
+        engines.local(threads=number)
+
+
+# --- Ray ---
+
+
+@needs_proc
+@pytest.mark.slow
+def test_ray_loses_nothing_when_a_worker_is_killed(folder: Path) -> None:
+    pytest.importorskip("ray")
+    output = folder / "runs"
+    environment = {**os.environ, "RAY_worker_niceness": "0"}
+    process = subprocess.Popen(
+        command(folder / "slow.toml", "-o", output, "--engine", "ray"),
+        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env=environment,
+    )
+    wait_for(lambda: list(output.glob("*/manifest.json")))
+    busy = titled(children(process.pid), "ray::_on_cluster")
+    assert busy, "no Ray worker is at work"
+    os.kill(busy[0], signal.SIGKILL)
+    out, err = process.communicate(timeout=300)
+    assert process.returncode == 0, err
+    assert "4 made, 0 there already, 0 failed" in out
+    jobs = grid.read(folder / "slow.toml")
+    by_hand = Worker().attempt(jobs[0], lambda share: None)
+    assert isinstance(by_hand, Outcome)
+    manifest = json.loads((output / jobs[0].folder / "manifest.json").read_text())
+    assert manifest["inputs"]["content"]["path"] == str(jobs[0].content.resolve())
+    assert manifest["threads"] == 1
+
+
+def test_files_that_are_not_on_the_machine_come_along(folder: Path) -> None:
+    job = grid.read(folder / "grid.toml")[0]
+    contents = {sha: path.read_bytes() for path, sha in job.digests.items()}
+    job.content.unlink()
+    here = engines._unpacked(job, contents)
+    assert here.content != job.content
+    assert here.styles == job.styles  # still where it was
+    assert here.key == job.key
+    assert read(here.content).width == 64
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:1", "nonsense", "host.invalid:6379"])
+def test_a_ray_address_that_does_not_answer(folder: Path, address: str) -> None:
+    pytest.importorskip("ray")
+    started = time.monotonic()
+    with pytest.raises(InputError, match="no Ray cluster answers at"):
+        list(engines.ray(address)(grid.read(folder / "grid.toml")))
+    assert time.monotonic() - started < 30
+
+
+def test_without_ray_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(InputError, match=r'pip install "optistyle\[ray\]"'):
+        engines.ray()
