@@ -61,7 +61,9 @@ def run(encoder: str, work: Path, output: Path, options: Any) -> None:
     recipes = {label: changed(base, column) for label, column in {**columns, **WITH}.items()}
     chosen = pairs(3 if options.small else 20)
     jobs = [grid.jobs([c], [s], list(recipes.values()), METRICS) for c, s in chosen]
-    summary = sweep([job for row in jobs for job in row], work, local(options.workers))
+    summary = sweep(
+        [job for row in jobs for job in row], work, local(options.workers, options.threads)
+    )
     if summary.failed:
         raise SystemExit(f"{summary.failed} runs failed: see {summary.page}")
     table: dict[str, list[Row]] = {label: [] for label in recipes}

@@ -59,6 +59,7 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", default=[*ABLATIONS, "attention", "claims"])
     parser.add_argument("--small", action="store_true")
     parser.add_argument("--workers", type=int)
+    parser.add_argument("--threads", type=int)
     parser.add_argument("-o", "--output", type=Path, default=ROOT / "docs" / "report-003")
     options = parser.parse_args()
     work = ROOT / "out" / ("report-003-small" if options.small else "report-003")
@@ -73,7 +74,7 @@ def main() -> None:
                 pairs if name == "gamma" else pairs[:1],
                 work / f"{name}-{encoder}",
                 settings(encoder, name, options.small),
-                engine=local(options.workers),
+                engine=local(options.workers, options.threads),
             )
             stem = options.output / f"{name}-{encoder}"
             write(stem.with_suffix(".jpg"), read(found.figure), quality=85)

@@ -78,6 +78,10 @@ class Picture:
                 expected, got = (1, channels, *size), tuple(part.shape)
                 raise ValueError(f"expected a tensor of shape {expected}, got {got}")
 
+    def _repr_png_(self) -> bytes:
+        """A notebook shows the picture by itself."""
+        return encode(self)
+
     @property
     def height(self) -> int:
         return self.pixels.shape[-2]

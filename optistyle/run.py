@@ -104,7 +104,7 @@ class Result:
 
     def _repr_png_(self) -> bytes:
         """A notebook shows the picture by itself."""
-        return images.encode(self.picture)
+        return self.picture._repr_png_()
 
 
 def _plain(losses: dict[str, float]) -> dict[str, float | None]:
