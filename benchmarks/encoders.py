@@ -20,7 +20,7 @@ from torch import Tensor
 
 from benchmarks import pairs, record
 from optistyle.encoders import load
-from optistyle.encoders.distil import WIDTHS
+from optistyle.encoders.distil import SEPARABLE, WIDTHS
 from optistyle.encoders.procedural import calibration_images
 from optistyle.encoders.vgg import VGG, mean_activations, normalise
 from optistyle.recipes import Recipe
@@ -36,7 +36,13 @@ def random_encoder() -> VGG:
     generator, source, weights = torch.Generator().manual_seed(0), 3, {}
     for layer, width in WIDTHS.items():
         deviation = (2 / (9 * source)) ** 0.5
-        kernel = torch.randn(width, source, 3, 3, generator=generator) * deviation
+        side = 3
+        if layer in SEPARABLE:
+            weights[f"conv{layer[4:]}.depthwise"] = torch.randn(
+                source, 1, 3, 3, generator=generator
+            )
+            side = 1
+        kernel = torch.randn(width, source, side, side, generator=generator) * deviation
         weights[f"conv{layer[4:]}.weight"] = kernel
         weights[f"conv{layer[4:]}.bias"] = torch.zeros(width)
         source = width

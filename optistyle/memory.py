@@ -81,10 +81,12 @@ class Demand:
 
     def _floats(self) -> tuple[float, float, float]:
         """Per pixel: of all activations; at the peak of a pass without gradient; and after it."""
-        every, held, peak, source = 0.0, 2.0 * 3, 0.0, 0.0
+        every, held, peak, source, size = 0.0, 2.0 * 3, 0.0, 0.0, 0.0
         taps = self.encoder.taps
         deepest = max((taps.index(x) for x in self.layers & {*taps}), default=-1)
         for layer in taps[: deepest + 1]:
+            if self.encoder.is_separable(layer):  # its first half has as many as the layer before
+                every += size
             halvings = 5 if layer == POOL5 else int(layer[4]) - 1
             size = self.encoder.channels(layer) / 4**halvings
             every += size

@@ -73,11 +73,11 @@ def test_stops_at_the_deepest_layer(
     done: list[str] = []
     convolve = VGG._convolve
     monkeypatch.setattr(
-        VGG, "_convolve", lambda self, x, conv: (done.append(conv), convolve(self, x, conv))[1]
+        VGG, "_convolve", lambda self, x, name: (done.append(name), convolve(self, x, name))[1]
     )
     features = tiny(picture(32, 32), ["relu2_1", "relu1_2"])
     assert set(features) == {"relu1_2", "relu2_1"}
-    assert done == ["conv1_1", "conv1_2", "conv2_1"]
+    assert done == ["relu1_1", "relu1_2", "relu2_1"]
     done.clear()
     assert set(tiny(picture(32, 32), [IMAGE, DIFFERENCES])) == {IMAGE, DIFFERENCES}
     assert done == []
@@ -270,3 +270,23 @@ def test_pool5_is_the_last_layer_of_block_5_halved(tiny: VGG, picture: Picture) 
         shallow(image, {"pool5"})
     with pytest.raises(InputError, match="at least 32 px"):
         tiny(picture(16, 64), {"pool5"})
+
+
+def test_a_separable_convolution_is_its_product(picture: Picture) -> None:
+    """A depthwise 3x3 and a 1x1 convolution are a 3x3 one of rank 1 per pair of channels."""
+    plain = random_convolutions(deepest="relu2_2")
+    narrow = {k: x for k, x in plain.items() if k != "conv2_2.weight"}
+    generator = torch.Generator().manual_seed(1)
+    width, source = plain["conv2_2.weight"].shape[:2]
+    narrow["conv2_2.depthwise"] = torch.randn(source, 1, 3, 3, generator=generator)
+    narrow["conv2_2.weight"] = torch.randn(width, source, 1, 1, generator=generator)
+    plain["conv2_2.weight"] = narrow["conv2_2.weight"] * narrow["conv2_2.depthwise"].squeeze(1)
+    image = picture(24, 32)
+    for padding in ("reflect", "zeros"):
+        ours, theirs = (VGG(x, mean=torch.zeros(3), padding=padding) for x in (narrow, plain))
+        layer = "relu2_2"
+        torch.testing.assert_close(ours(image, {layer})[layer], theirs(image, {layer})[layer])
+    means = mean_activations(ours, [image])
+    again = mean_activations(normalise(ours, means), [image])
+    assert again["relu2_2"].amax() == pytest.approx(1, abs=1e-4)
+    assert set(ours.convolutions()) == set(narrow)

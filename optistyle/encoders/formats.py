@@ -14,7 +14,7 @@ from difflib import get_close_matches
 import torch
 from torch import Tensor
 
-from optistyle.encoders.layers import BLOCKS, CHANNELS, RELUS
+from optistyle.encoders.layers import BLOCKS, CHANNELS, PARTS, RELUS
 from optistyle.errors import InputError
 
 Tensors = Mapping[str, Tensor]
@@ -64,12 +64,13 @@ def metadata_for(name: str, mean: Tensor, pooling: str) -> dict[str, str]:
 
 def _ours(tensors: Tensors, metadata: Mapping[str, str], file: str) -> Weights:
     depth = sum(f"{conv}.weight" in tensors for conv in _CONVS)
-    names = {f"{conv}.{part}": (conv, part) for conv in _CONVS[:depth] for part in _PARTS}
+    names = [f"{conv}.{part}" for conv in _CONVS[:depth] for part in PARTS]
     # Packaged in float16: the network itself is float32.
     return Weights(
         {
-            f"{conv}.{part}": _take(tensors, key, None, file).float()
-            for key, (conv, part) in names.items()
+            name: _take(tensors, name, None, file).float()
+            for name in names
+            if name in tensors or not name.endswith(".depthwise")
         },
         torch.tensor([float(x) for x in metadata["mean"].split(",")]),
         metadata["name"],
@@ -132,17 +133,14 @@ def _indexed(pattern: str) -> dict[str, str]:
     return names
 
 
-_PARTS = ("weight", "bias")
-
-
 def _standard(tensors: Tensors, names: Mapping[str, str], file: str) -> dict[str, Tensor]:
     """VGG-19's own shapes, under our names; the file may end anywhere after ``conv1_1``."""
     result: dict[str, Tensor] = {}
     source = 3
     for conv, name in names.items():
-        if conv != "conv1_1" and not any(f"{name}.{part}" in tensors for part in _PARTS):
+        if conv != "conv1_1" and not any(f"{name}.{part}" in tensors for part in PARTS):
             later = list(names.values())[list(names).index(conv) :]
-            if not any(f"{other}.{part}" in tensors for other in later for part in _PARTS):
+            if not any(f"{other}.{part}" in tensors for other in later for part in PARTS):
                 break
         width = CHANNELS[f"relu{conv[4:]}"]
         shape = (width, source, 3, 3)

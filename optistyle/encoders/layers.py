@@ -35,6 +35,9 @@ CHANNELS: Mapping[str, int] = MappingProxyType(
 IMAGE, DIFFERENCES = "image", "differences"
 PIXELS: Mapping[str, int] = MappingProxyType({IMAGE: 3, DIFFERENCES: 6})
 
+#: What a convolution is made of: a separable one has a depthwise 3x3 part, and weights of 1x1.
+PARTS = ("depthwise", "weight", "bias")
+
 LayerWeights = Mapping[str, float]
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from optistyle.encoders.layers import DIFFERENCES, IMAGE, PIXELS, POOL5, RELUS
+from optistyle.encoders.layers import DIFFERENCES, IMAGE, PARTS, PIXELS, POOL5, RELUS
 from optistyle.errors import InputError, unknown
 
 #: Layer name -> (1, N, H, W) activations; the names of `layers.PIXELS` stand for the image itself.
@@ -38,7 +38,8 @@ class VGG(nn.Module):
 
     Args:
         convolutions: ``"conv1_1.weight"`` -> (N_out, N_in, 3, 3), ``"conv1_1.bias"`` -> (N_out,),
-            and so on in VGG-19's order. The first takes RGB in [0, 1] minus ``mean``.
+            and so on in VGG-19's order. The first takes RGB in [0, 1] minus ``mean``. A separable
+            one has ``"conv2_2.depthwise"`` -> (N_in, 1, 3, 3), and a weight of (N_out, N_in, 1, 1).
         mean: (3,) RGB in [0, 1], subtracted before padding: zero padding pads with the mean.
         pooling: a key of `POOLINGS`, between blocks (Gatys et al. 2016 prefer average to max).
         padding: one of `PADDINGS`.
@@ -74,8 +75,9 @@ class VGG(nn.Module):
         self.register_buffer("mean", mean.detach().float().reshape(1, 3, 1, 1).clone())
         for layer in self.layers:
             conv = f"conv{layer[4:]}"
-            self.register_buffer(f"{conv}_weight", _frozen(convolutions[f"{conv}.weight"]))
-            self.register_buffer(f"{conv}_bias", _frozen(convolutions[f"{conv}.bias"]))
+            for part in PARTS:
+                if part != "depthwise" or f"{conv}.{part}" in convolutions:
+                    self.register_buffer(f"{conv}_{part}", _frozen(convolutions[f"{conv}.{part}"]))
 
     @property
     def device(self) -> torch.device:
@@ -86,8 +88,13 @@ class VGG(nn.Module):
         return {
             f"conv{layer[4:]}.{part}": self.get_buffer(f"conv{layer[4:]}_{part}")
             for layer in self.layers
-            for part in ("weight", "bias")
+            for part in PARTS
+            if part != "depthwise" or self.is_separable(layer)
         }
+
+    def is_separable(self, layer: str) -> bool:
+        """Whether a layer's convolution is a depthwise one and a 1x1 one."""
+        return f"conv{layer[4:]}_depthwise" in self._buffers
 
     def channels(self, layer: str) -> int:
         """The number of feature maps N at a layer of this encoder."""
@@ -141,18 +148,19 @@ class VGG(nn.Module):
                         )
                     x, block = pool(x), int(layer[4])
                 if layer != POOL5:
-                    x = F.relu(self._convolve(x, f"conv{layer[4:]}"))
+                    x = F.relu(self._convolve(x, layer))
                 if layer in wanted:
                     features[layer] = x.float() if bfloat16 else x
         return features
 
-    def _convolve(self, x: Tensor, conv: str) -> Tensor:
-        weight, bias = self.get_buffer(f"{conv}_weight"), self.get_buffer(f"{conv}_bias")
-        if self.padding == "zeros":
-            return F.conv2d(x, weight, bias, padding=1)
+    def _convolve(self, x: Tensor, layer: str) -> Tensor:
+        conv = f"conv{layer[4:]}"
         # A side of one pixel, as relu5_1 has of 16, holds nothing to reflect: it is repeated.
         mode = "reflect" if min(x.shape[-2:]) > 1 else "replicate"
-        return F.conv2d(F.pad(x, (1, 1, 1, 1), mode=mode), weight, bias)
+        x = F.pad(x, (1, 1, 1, 1), mode="constant" if self.padding == "zeros" else mode)
+        if self.is_separable(layer):
+            x = F.conv2d(x, self.get_buffer(f"{conv}_depthwise"), groups=x.shape[1])
+        return F.conv2d(x, self.get_buffer(f"{conv}_weight"), self.get_buffer(f"{conv}_bias"))
 
 
 def forward_differences(image: Tensor) -> Tensor:
@@ -185,15 +193,15 @@ def mean_activations(encoder: VGG, images: Iterable[Tensor]) -> dict[str, Tensor
 def normalise(encoder: VGG, means: Mapping[str, Tensor]) -> VGG:
     """The same network, every filter's activation divided by its mean (Gatys et al. 2016, sec. 2).
 
-    ReLU, average, max and L2 pooling all commute with a positive factor per channel, so scaling a
-    filter's weights and bias by 1 / m and the next layer's input channels by m changes nothing but
-    the scale at which features are read: exactly, up to rounding.
+    ReLU, depthwise convolutions, and average, max and L2 pooling all commute with a positive factor
+    per channel, so scaling a filter's weights and bias by 1 / m and the next layer's input channels
+    by m changes nothing but the scale at which features are read: exactly, up to rounding.
 
     Filters that rarely fire count as firing at `RAREST` times their layer's median. Their own mean
     rests on a few positions (between two halves of 24 photographs it differs by factors of up to
     8), and its inverse enters Gram matrices squared: one such filter can outweigh all others.
     """
-    scaled: dict[str, Tensor] = {}
+    scaled = {k: x for k, x in encoder.convolutions().items() if k.endswith(".depthwise")}
     previous: Tensor | None = None
     convolutions = encoder.convolutions()
     for layer in encoder.layers:
