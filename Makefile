@@ -21,9 +21,10 @@ lint: $(STAMP)
 bench: $(STAMP)
 	$(BIN)/python -m benchmarks
 
-# The sheets in docs/.
+# All pictures and tables in docs/. SMALL=1 makes them tiny, in out/small, in a few minutes.
 figures: $(STAMP)
-	$(BIN)/python examples/sheets.py
+	$(BIN)/python examples/sheets.py $(if $(SMALL),--size 96 -o out/small)
+	$(BIN)/python examples/report_003.py $(if $(SMALL),--small -o out/small/report-003)
 
 # The style images in examples/styles/.
 paintings: $(STAMP)

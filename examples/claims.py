@@ -25,7 +25,8 @@ from optistyle.recipes import changed, preset
 
 RC2021 = Path(__file__).parents[2] / "shared" / "images" / "rc2021"
 METRICS = ("content_distance", "gram_distance", "self_similarity", "strays")
-BETAS = {"slim": (1e6, 3e6, 1e7, 3e7), "vgg19": (3e6, 1e7)}
+BETAS = {"slim": (3e6, 1e7, 3e7), "vgg19": (3e6, 1e7)}
+ITERATIONS = {"slim": "100", "vgg19": "60"}
 WITH = {
     "gram, gamma 6e6": {"gamma": 6e6},
     "local, gamma 3": {"gamma": 3.0, "attention_form": "local"},
@@ -52,7 +53,7 @@ def run(encoder: str, work: Path, output: Path, options: Any) -> None:
     if not RC2021.is_dir():
         print(f"claims, {encoder}: the rc2021 pictures are not at {RC2021}; skipped")
         return
-    size, iterations = (96, "8") if options.small else (256, "100")
+    size, iterations = (96, "8") if options.small else (256, ITERATIONS[encoder])
     changes = {"encoder": encoder, "size": size, "scales": "single", "iterations": iterations}
     if encoder == "vgg19":
         changes["precision"] = "bfloat16"

@@ -17,7 +17,7 @@ from typing import Any
 import click
 
 from optistyle.errors import InputError, unknown
-from optistyle.recipes import PARSERS, PRESETS, Recipe, changed, preset, spell
+from optistyle.recipes import PARSERS, PRESETS, WARM_STARTS, Recipe, changed, preset, spell
 
 _CHECKPOINT = ".checkpoint"
 
@@ -595,6 +595,97 @@ def weights_verify(names: tuple[str, ...]) -> None:
         click.echo(f"{name}: ok  {digest}  {path}")
 
 
+@main.command("baseline")
+@click.argument("model")
+@click.argument("content", type=click.Path(path_type=Path), required=False)
+@click.argument("styles", metavar="STYLE...", type=click.Path(path_type=Path), nargs=-1)
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    default=Path("out.png"),
+    help="PNG, JPEG, WebP or TIFF.  [out.png]",
+)
+@click.option("--alpha", type=float, default=1.0, help="Strength, 0 to 1.  [1]")
+@click.option(
+    "--level-alpha", metavar="LAYER:A,…", help="Strength by level: relu4_1:1,relu3_1:0.5."
+)
+@click.option("--style-weights", metavar="W,W,…", help="Share of each STYLE, relative.  [equal]")
+@click.option("--size", default="512", help="Longer side in pixels, or original.  [512]")
+@click.option("--weights", type=click.Path(path_type=Path), help="A file of optistyle train.")
+@click.option("--device", default="auto", help="As in run.  [auto]")
+def baseline_command(
+    model: str,
+    content: Path | None,
+    styles: tuple[Path, ...],
+    output: Path,
+    alpha: float,
+    level_alpha: str | None,
+    style_weights: str | None,
+    size: str,
+    weights: Path | None,
+    device: str,
+) -> None:
+    """Paint CONTENT in one pass of a feed-forward MODEL; or list the models.
+
+    \b
+    optistyle baseline adain photo.jpg painting.jpg -o picture.png
+    optistyle baseline list
+    """
+    from optistyle import baselines, images
+    from optistyle.devices import resolve
+
+    if model == "list":
+        for name, entry in baselines.MODELS.items():
+            path = baselines.packaged(name)
+            here = f"{path.stat().st_size / 1e6:.1f} MB" if path.is_file() else "no weights here"
+            click.echo(f"{name}: {entry.source}  ({here})")
+        return
+    if content is None or not (styles or model == "johnson"):
+        raise InputError("give a CONTENT image and one or more STYLE images")
+    settings = {"size": size, **({"style_weights": style_weights} if style_weights else {})}
+    recipe = changed(preset("default"), {**settings, "scales": "single"})
+    shares = recipe.shares(len(styles)) if styles else None
+    images.check_writable(output, inputs=[content, *styles])
+    picture, paintings = images.read(content), [images.read(style) for style in styles]
+    (at, _) = recipe.schedule(picture.height, picture.width)[0]
+    network = baselines.load(model, file=weights, device=resolve(device))
+    strength: float | dict[str, float] = alpha
+    if level_alpha:
+        levels = getattr(network, "layers", ())
+        strength = {**dict.fromkeys(levels, alpha), **_levels(level_alpha, levels)}
+    areas = [images.fit_area(p.height, p.width, at[0] * at[1]) for p in paintings]
+    painted = network.stylize(
+        images.resize(picture.pixels, at).to(resolve(device)),
+        [
+            images.resize(p.pixels, area).to(resolve(device))
+            for p, area in zip(paintings, areas, strict=True)
+        ],
+        shares=shares,
+        alpha=strength,
+    )
+    see_through = None if picture.alpha is None else images.resize(picture.alpha, at)
+    images.write(output, images.Picture(painted.cpu(), see_through))
+    click.echo(output)
+
+
+def _levels(text: str, levels: Sequence[str]) -> dict[str, float]:
+    """``"relu4_1:1,relu3_1:0.5"``, for the levels of a model."""
+    from optistyle.encoders.layers import canonical
+
+    found = {}
+    for part in text.split(","):
+        name, _, number = part.partition(":")
+        layer = canonical(name)
+        if layer not in levels:
+            raise unknown("level of this model", name, levels)
+        try:
+            found[layer] = float(number)
+        except ValueError:
+            raise InputError(f"{part!r} is not LAYER:A, as in relu4_1:0.5") from None
+    return found
+
+
 @main.group(cls=_Group)
 def train() -> None:
     """Train networks of our own."""
@@ -647,6 +738,86 @@ def train_slim(
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     save(distil(load("vgg19"), folders, work, settings=settings, held_out=held_out), output)
     click.echo(output)
+
+
+def _train_model(name: str) -> click.Command:
+    """``optistyle train NAME`` for a feed-forward model."""
+
+    @click.option(
+        "--contents",
+        "contents",
+        multiple=True,
+        required=True,
+        type=click.Path(path_type=Path),
+        help="A folder of photographs; repeatable.",
+    )
+    @click.option(
+        "--styles",
+        "styles",
+        multiple=True,
+        required=True,
+        type=click.Path(path_type=Path),
+        help="A folder of paintings; repeatable.",
+    )
+    @click.option(
+        "--held-out",
+        multiple=True,
+        type=click.Path(path_type=Path),
+        help="A folder whose images, and near-copies of them, are not trained on; repeatable.",
+    )
+    @click.option(
+        "-o",
+        "--output",
+        type=click.Path(path_type=Path),
+        default=Path(f"{name}.safetensors"),
+        help=f"The weights.  [{name}.safetensors]",
+    )
+    @click.option(
+        "--work",
+        type=click.Path(path_type=Path),
+        default=Path(f"out/{name}"),
+        help="Checkpoint, log and samples; an interrupted training goes on from there.  "
+        f"[out/{name}]",
+    )
+    @click.option("--encoder", default="slim", help="slim or vgg19.  [slim]")
+    @click.option("--warm-up-steps", type=int, help="Of reconstruction.  [1500]")
+    @click.option("--steps", type=int, help="Of stylisation.  [4000]")
+    @click.option("--batch", type=int, help="[8]")
+    @click.option("--crop", type=int, help="In px.  [128]")
+    @click.option("--seed", type=int, help="Of weights, crops and order.  [0]")
+    @click.option("--device", default="auto", help="As in run.  [auto]")
+    def command(
+        contents: tuple[Path, ...],
+        styles: tuple[Path, ...],
+        held_out: tuple[Path, ...],
+        output: Path,
+        work: Path,
+        encoder: str,
+        device: str,
+        **given: int | None,
+    ) -> None:
+        import logging
+
+        from optistyle import baselines, encoders, images
+        from optistyle.baselines import train as training
+        from optistyle.devices import resolve
+
+        images.check_place(output)
+        chosen = {key: value for key, value in given.items() if value is not None}
+        settings = training.Settings(**chosen)
+        logging.basicConfig(level=logging.INFO, format="%(message)s")
+        network = encoders.load(encoder, precision="bfloat16", device=resolve(device))
+        model = baselines.make(name, network, settings.seed)
+        training.train(model, contents, styles, work, settings, held_out=held_out)
+        baselines.save(model, name, output)
+        click.echo(output)
+
+    command.__doc__ = f"Train the decoder of {name} on folders of photographs and paintings."
+    return click.command(name)(command)
+
+
+for _name in WARM_STARTS:
+    train.add_command(_train_model(_name))
 
 
 @main.command()

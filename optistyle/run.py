@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from optistyle import colors, devices, encoders, images, memory, solvers
+from optistyle import baselines, colors, devices, encoders, images, memory, solvers
 from optistyle.encoders.vgg import VGG
 from optistyle.errors import InputError
 from optistyle.images import Picture
@@ -35,7 +35,7 @@ from optistyle.losses import (
 from optistyle.objective import Measured, Objective, Terms, digest
 from optistyle.observers import Checkpoint, Observer, Step, TraceRow
 from optistyle.optimise import Progress, outcome, steps
-from optistyle.recipes import INITS, SMALLEST, Recipe
+from optistyle.recipes import INITS, SMALLEST, WARM_STARTS, Recipe
 
 #: A picture, its pixels (1, 3, H, W) in [0, 1], or a file.
 ImageLike = Picture | Tensor | str | Path
@@ -203,7 +203,6 @@ class Run:
         self._content = as_picture(content)
         self._styles = [_recoloured(as_picture(s), self._content, recipe) for s in styles]
         self.schedule = recipe.schedule(self._content.height, self._content.width)
-        self._init = _init_pixels(recipe.init, self._content, self._styles[0])
         self.inputs: dict[str, Any] = {
             "content": _identified(content),
             "styles": [_identified(style) for style in styles],
@@ -240,6 +239,7 @@ class Run:
             getattr(self._solver, "memory", 0),
         )
         self._demand.check(*self._size)
+        self._init = self._initial(recipe.init)
         self.identity = self._identify()
         start = self._start(self.schedule[0][0])
         #: Replaced as one, so that an interruption at any moment finds the two in agreement.
@@ -386,6 +386,25 @@ class Run:
             self._measured,
         )
 
+    def _initial(self, init: str) -> Tensor:
+        """What the optimisation starts from, of any size; for noise, which has its own at every
+        size, and for grey a grey pixel."""
+        if init in ("grey", "noise"):
+            return torch.full((1, 3, 1, 1), 0.5)
+        if init in ("content", "style"):
+            return (self._content if init == "content" else self._styles[0]).pixels
+        if init in WARM_STARTS:
+            size = self.schedule[0][0]
+            styles = [self._sized(s, self._style_size(s, size))[0] for s in self._styles]
+            model = baselines.load(init, device=self.device)
+            content, _ = self._sized(self._content, size)
+            return model.stylize(content, styles, shares=self._shares).cpu()
+        if not Path(init).exists():
+            raise InputError(
+                f"init {init!r} is neither a file nor one of {', '.join(INITS)}; give one of these"
+            )
+        return images.read(init).pixels
+
     def _start(self, size: tuple[int, int]) -> Tensor:
         """Where the optimisation starts, (1, 3, H, W) in [0, 1] on the device."""
         start = self._init
@@ -468,20 +487,6 @@ def _visible(picture: Picture) -> Tensor:
     if picture.alpha is None:
         return torch.ones(picture.height, picture.width, dtype=torch.bool)
     return picture.alpha[0, 0] > 0
-
-
-def _init_pixels(init: str, content: Picture, style: Picture) -> Tensor:
-    """What the optimisation starts from, of any size; for noise, which has its own at every size,
-    and for grey a grey pixel."""
-    if init in ("grey", "noise"):
-        return torch.full((1, 3, 1, 1), 0.5)
-    if init in ("content", "style"):
-        return content.pixels if init == "content" else style.pixels
-    if not Path(init).exists():
-        raise InputError(
-            f"init {init!r} is neither a file nor one of {', '.join(INITS)}; give one of these"
-        )
-    return images.read(init).pixels
 
 
 def _identified(image: ImageLike) -> dict[str, str]:

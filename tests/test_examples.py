@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -12,8 +14,11 @@ pytest.importorskip("skimage", reason="the examples use scikit-image's photograp
 
 import demo
 import sheets
+from conftest import make_picture
 
-from optistyle import read
+from optistyle import read, write
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
 
 
 def test_demo_writes_picture_manifest_and_sheet(
@@ -36,3 +41,71 @@ def test_sheet_pictures_differ_by_gamma_and_are_kept(tmp_path: Path) -> None:
     times = {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
     sheets.picture("slim", pair, 0.0, 48, tmp_path)
     assert times == {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
+
+
+def test_an_ablation_of_ones_own(tmp_path: Path) -> None:
+    for seed, name in enumerate(("content", "style")):
+        write(tmp_path / f"{name}.png", make_picture(48, 64, seed))
+    arguments = [tmp_path / "content.png", tmp_path / "style.png", "-o", tmp_path / "out"]
+    ran = subprocess.run(
+        [sys.executable, EXAMPLES / "ablate_layers.py", *arguments, "--size", "48"],
+        capture_output=True,
+        text=True,
+    )
+    assert ran.returncode == 0, ran.stderr
+    assert "| mostly relu3_1 |" in ran.stdout
+    assert read(tmp_path / "out" / "figure.jpg").width > 256
+
+
+@pytest.mark.slow
+def test_report_003_small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One of its figures, its attention maps, and the claims on a few pairs of our own making."""
+    pytest.importorskip("matplotlib")
+    import claims
+    import report_003
+
+    rc2021 = tmp_path / "rc2021"
+    for kind in ("content", "style"):
+        (rc2021 / kind).mkdir(parents=True)
+        for index in range(6):
+            write(rc2021 / kind / f"{kind}{index}.png", make_picture(48, 48, index))
+    monkeypatch.setattr(claims, "RC2021", rc2021)
+    monkeypatch.setattr(report_003, "ROOT", tmp_path)
+    arguments = ["--small", "--encoder", "slim", "--only", "gamma", "attention", "claims"]
+    monkeypatch.setattr(
+        sys,
+        "argv",
+        [
+            "report_003.py",
+            *arguments,
+            "--workers",
+            "1",
+            "--threads",
+            "1",
+            "-o",
+            str(tmp_path / "docs"),
+        ],
+    )
+    report_003.main()
+    names = {path.name for path in (tmp_path / "docs").iterdir()}
+    assert names == {
+        "gamma-slim.jpg", "gamma-slim.json", "attention-slim.jpg", "warps-slim.jpg",
+        "claims-slim.json",
+    }  # fmt: skip
+    found = json.loads((tmp_path / "docs" / "claims-slim.json").read_text())
+    assert {len(rows) for rows in found["rows"].values()} == {3}
+    assert found["findings"]["gram, gamma 6e6 less gamma 0: strays"]["count"] == 3
+
+
+def test_curves_are_compared_at_equal_content_error() -> None:
+    import claims
+
+    curve = [
+        {"content_distance": c, "gram_distance": g}
+        for c, g in ((0.1, 1.0), (0.4, 0.25), (1.6, 0.1))
+    ]
+    at = {"content_distance": 0.2, "gram_distance": 9.0}
+    # Halfway between the first two in the logarithm of either.
+    assert claims.matched(curve, at, "gram_distance") == pytest.approx(0.5)
+    outside = {"content_distance": 2.0, "gram_distance": 9.0}
+    assert claims.matched(curve, outside, "gram_distance") is None

@@ -130,12 +130,25 @@ def test_finished_runs_are_not_repeated_and_half_written_ones_are(folder: Path) 
         assert timeless.sub("", text) == timeless.sub("", before[name])
 
 
-def test_a_metric_more_is_measured(folder: Path) -> None:
+def test_a_metric_more_is_measured_of_the_pictures_that_are_there(folder: Path) -> None:
     sweep(grid.read(folder / "grid.toml"), folder / "runs", here, stream=None)
     text = "metrics = ['strays']\n" + (folder / "grid.toml").read_text()
     (folder / "grid.toml").write_text(text)
-    summary = sweep(grid.read(folder / "grid.toml"), folder / "runs", here, stream=None)
-    assert summary.made == 4
+    before = manifests(folder / "runs")
+    jobs = grid.read(folder / "grid.toml")
+    assert sweep(jobs, folder / "runs", never, stream=None).kept == 4
+    for name, text in manifests(folder / "runs").items():
+        found = json.loads(text)
+        assert 0 <= found.pop("metrics")["strays"] <= 1
+        assert found.pop("judge") in ("vgg19", "slim")
+        assert found == json.loads(before[name])
+    # The same as measured at once.
+    other = sweep(jobs[:1], folder / "other", here, stream=None)
+    of_both = [
+        json.loads((folder / at / other.folders[0].name / "manifest.json").read_text())["metrics"]
+        for at in ("runs", "other")
+    ]
+    assert of_both[0] == of_both[1]
 
 
 def test_a_failure_is_recorded_and_stops_nothing(folder: Path) -> None:

@@ -226,8 +226,11 @@ class Crops:
         self._files, self._size, self._rng = list(files), size, rng
         self.skipped: set[Path] = set()
 
-    def __call__(self) -> Tensor:
-        """One crop, (3, size, size) in [0, 1]."""
+    def plain(self) -> Tensor:
+        """One crop, (3, size, size) in [0, 1], as it is or mirrored."""
+        return torch.from_numpy(self._cut()).permute(2, 0, 1)
+
+    def _cut(self) -> np.ndarray:
         rng, size, image = self._rng, self._size, self._open()
         side = min(image.size)
         span = min(side, round(size * math.exp(rng.uniform(0, math.log(max(1.01, side / size))))))
@@ -237,8 +240,11 @@ class Crops:
             (size, size), Image.Resampling.BICUBIC, (left, top, left + span, top + span)
         )
         pixels = np.asarray(image, dtype=np.float32) / 255
-        if rng.random() < 0.5:
-            pixels = pixels[:, ::-1]
+        return pixels[:, ::-1].copy() if rng.random() < 0.5 else pixels
+
+    def __call__(self) -> Tensor:
+        """One crop, (3, size, size) in [0, 1], its colours changed, with noise at times."""
+        rng, pixels = self._rng, self._cut()
         if rng.random() < 0.3:
             pixels = pixels ** np.float32(math.exp(rng.normal(0, 0.25)))
         if rng.random() < 0.3:

@@ -241,7 +241,7 @@ def figure(explorer: Explorer, points: Sequence[Point]) -> Figure:
             # Logarithms, from the median up: the weights themselves are often one bright dot.
             logs = found.log_weights
             axis.imshow(
-                logs.clamp_min(logs.median()),
+                logs.clamp_min(logs.median()).numpy(),
                 cmap="inferno",
                 alpha=0.7,
                 extent=(0, style.width, style.height, 0),

@@ -37,9 +37,10 @@ def check_writable(path: Path, inputs: Sequence[Path]) -> None:
 def save(figure: Figure, path: Path) -> None:
     """Write a figure, whole or not at all: PNG, JPEG, PDF or SVG."""
     buffer = io.BytesIO()
-    # No version inside: the same figure gives the same bytes.
-    metadata = {"Software": None} if path.suffix.lower() == ".png" else {}
-    figure.savefig(buffer, format=path.suffix[1:].lower(), dpi=110, metadata=metadata)
+    # Without a version and a date inside, the same figure gives the same bytes.
+    dated = {".png": {"Software": None}, ".svg": {"Date": None}, ".pdf": {"CreationDate": None}}
+    kind = path.suffix.lower()
+    figure.savefig(buffer, format=kind[1:], dpi=110, metadata=dated.get(kind))
     images.write_whole(path.resolve(), buffer.getvalue())
 
 

@@ -14,12 +14,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import json
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -30,7 +31,7 @@ from optistyle.errors import InputError
 from optistyle.experiments import report
 from optistyle.experiments.engines import Engine, local
 from optistyle.experiments.grid import Job
-from optistyle.experiments.work import Failure, Outcome
+from optistyle.experiments.work import Failure, Outcome, Worker
 
 _OWNER, _MANIFEST, _FAILURE = "sweep.json", "manifest.json", "failure.json"
 
@@ -74,6 +75,7 @@ def sweep(
     """
     _claim(output, jobs)
     engine = engine or local()
+    _measure_anew(jobs, output)
     left = [job for job in jobs if not is_finished(output / job.folder, job)]
     kept, failed = len(jobs) - len(left), 0
     with _Progress(len(jobs), kept, stream) as progress:
@@ -100,6 +102,21 @@ def is_finished(folder: Path, job: Job) -> bool:
         return manifest["key"] == job.key and set(job.metrics) <= measured
     except (OSError, ValueError, KeyError, TypeError):
         return False
+
+
+def _measure_anew(jobs: Sequence[Job], output: Path) -> None:
+    """Measure what is asked for now of pictures that are there: no run is repeated for that."""
+    worker = Worker()
+    for job in jobs:
+        folder = output / job.folder
+        if is_finished(folder, job) or not is_finished(folder, replace(job, metrics=())):
+            continue
+        with contextlib.suppress(InputError):  # without its picture the run is repeated
+            picture = images.read(folder / "picture.png")
+            manifest = json.loads((folder / _MANIFEST).read_text(encoding="utf-8"))
+            manifest["judge"], manifest["metrics"] = worker.judge(job, picture.pixels)
+            text = json.dumps(manifest, indent=1)
+            images.write_whole(folder.resolve() / _MANIFEST, text.encode())
 
 
 def row(job: Job, folder: Path) -> dict[str, Any]:

@@ -7,6 +7,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import torch
+from torch import Tensor
+
 from optistyle import encoders, images, metrics
 from optistyle.encoders import weights
 from optistyle.encoders.vgg import VGG
@@ -66,7 +69,7 @@ class Worker:
         result = run.result()
         manifest = {"output": "picture.png", "bits": 8, **result.manifest()}
         if job.metrics:
-            manifest["judge"], manifest["metrics"] = self._judge(job, result.image)
+            manifest["judge"], manifest["metrics"] = self.judge(job, result.image)
         return Outcome(images.encode(result.picture), manifest)
 
     def _encoder(self, recipe: Recipe) -> VGG:
@@ -76,8 +79,12 @@ class Worker:
             self._encoders[key] = load_encoder(recipe)
         return self._encoders[key]
 
-    def _judge(self, job: Job, image: Any) -> tuple[str, dict[str, float]]:
-        """The metrics, measured in the same encoder whatever the picture was optimised in."""
+    def judge(self, job: Job, image: Tensor) -> tuple[str, dict[str, float]]:
+        """The metrics of a picture (1, 3, H, W), rounded to 8 bits as it is saved.
+
+        Measured in the same encoder whatever the picture was optimised in, which is named too.
+        """
+        image = torch.from_numpy(images.to_uint8(image)).permute(2, 0, 1)[None] / 255
         try:
             weights.locate("vgg19")
             name = "vgg19"
