@@ -17,7 +17,7 @@ from typing import Any
 import click
 
 from optistyle.errors import InputError, unknown
-from optistyle.recipes import PARSERS, PRESETS, WARM_STARTS, Recipe, changed, preset, spell
+from optistyle.recipes import PARSERS, PRESETS, Recipe, changed, preset, spell
 
 _CHECKPOINT = ".checkpoint"
 
@@ -629,7 +629,8 @@ def baseline_command(
     """Paint CONTENT in one pass of a feed-forward MODEL; or list the models.
 
     \b
-    optistyle baseline adain photo.jpg painting.jpg -o picture.png
+    optistyle baseline adain photo.jpg painting.jpg --weights adain.safetensors
+    optistyle baseline johnson photo.jpg --weights rain_princess.pth
     optistyle baseline list
     """
     from optistyle import baselines, images
@@ -816,7 +817,7 @@ def _train_model(name: str) -> click.Command:
     return click.command(name)(command)
 
 
-for _name in WARM_STARTS:
+for _name in ("adain", "multiadain"):
     train.add_command(_train_model(_name))
 
 

@@ -23,9 +23,7 @@ SMALLEST, LARGEST = 16, 32_768  # pixels of the longer side
 #: Where coarse-to-fine starts: the strokes of the picture are laid at this longer side.
 FIRST_SCALE = 256
 COLOR_MODES = ("luminance", "histogram", "covariance")
-#: Feed-forward models that can start a run (see `baselines.MODELS`).
-WARM_STARTS = ("adain", "multiadain")
-INITS = ("content", "style", "noise", "grey", *WARM_STARTS)
+INITS = ("content", "style", "noise", "grey")
 STYLE_LOSSES = ("gram", "wasserstein")
 ATTENTION_FORMS = ("gram", "local")
 ORIGINAL = "original"
@@ -111,9 +109,8 @@ class Recipe:
     init: str = _setting(
         "content",
         "Optimisation",
-        "Where to start: content, style, noise, grey, the picture of a feed-forward model "
-        f"({', '.join(WARM_STARTS)}), or an image file.",
-        metavar="content|style|noise|grey|MODEL|FILE",
+        "Where to start: content, style, noise, grey or an image file.",
+        metavar="content|style|noise|grey|FILE",
     )
     seed: int = _setting(0, "Optimisation", "Seed of --init noise.")
 

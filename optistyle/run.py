@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from optistyle import baselines, colors, devices, encoders, images, memory, solvers
+from optistyle import colors, devices, encoders, images, memory, solvers
 from optistyle.encoders.vgg import VGG
 from optistyle.errors import InputError
 from optistyle.images import Picture
@@ -35,7 +35,7 @@ from optistyle.losses import (
 from optistyle.objective import Measured, Objective, Terms, digest
 from optistyle.observers import Checkpoint, Observer, Step, TraceRow
 from optistyle.optimise import Progress, outcome, steps
-from optistyle.recipes import INITS, SMALLEST, WARM_STARTS, Recipe
+from optistyle.recipes import INITS, SMALLEST, Recipe
 
 #: A picture, its pixels (1, 3, H, W) in [0, 1], or a file.
 ImageLike = Picture | Tensor | str | Path
@@ -203,6 +203,7 @@ class Run:
         self._content = as_picture(content)
         self._styles = [_recoloured(as_picture(s), self._content, recipe) for s in styles]
         self.schedule = recipe.schedule(self._content.height, self._content.width)
+        self._init = self._initial(recipe.init)
         self.inputs: dict[str, Any] = {
             "content": _identified(content),
             "styles": [_identified(style) for style in styles],
@@ -239,7 +240,6 @@ class Run:
             getattr(self._solver, "memory", 0),
         )
         self._demand.check(*self._size)
-        self._init = self._initial(recipe.init)
         self.identity = self._identify()
         start = self._start(self.schedule[0][0])
         #: Replaced as one, so that an interruption at any moment finds the two in agreement.
@@ -393,12 +393,6 @@ class Run:
             return torch.full((1, 3, 1, 1), 0.5)
         if init in ("content", "style"):
             return (self._content if init == "content" else self._styles[0]).pixels
-        if init in WARM_STARTS:
-            size = self.schedule[0][0]
-            styles = [self._sized(s, self._style_size(s, size))[0] for s in self._styles]
-            model = baselines.load(init, device=self.device)
-            content, _ = self._sized(self._content, size)
-            return model.stylize(content, styles, shares=self._shares).cpu()
         if not Path(init).exists():
             raise InputError(
                 f"init {init!r} is neither a file nor one of {', '.join(INITS)}; give one of these"

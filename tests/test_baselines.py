@@ -19,7 +19,7 @@ from click.testing import CliRunner
 from conftest import make_picture
 from torch import Tensor, nn
 
-from optistyle import baselines, cli, recipes
+from optistyle import baselines, cli, load_encoder
 from optistyle.baselines import adain, train
 from optistyle.baselines.codec import Decoder, Transfer, padded
 from optistyle.encoders.vgg import VGG
@@ -200,9 +200,9 @@ def test_too_few_images(tiny: VGG, folders: tuple[Path, Path], tmp_path: Path) -
         train.train(baselines.make("adain", tiny), [folders[0]], [folders[1]], tmp_path / "w", TINY)
 
 
-def test_the_names_of_warm_starts_are_the_models() -> None:
-    trained = [name for name, entry in baselines.MODELS.items() if entry.make]
-    assert tuple(trained) == recipes.WARM_STARTS
+def test_every_model_that_can_be_trained_has_a_command() -> None:
+    trained = {name for name, entry in baselines.MODELS.items() if entry.make}
+    assert trained == set(cli.train.commands) - {"slim"}
 
 
 @pytest.mark.slow
@@ -241,25 +241,28 @@ def files(tmp_path: Path) -> tuple[Path, Path]:
     return tmp_path / "content.png", tmp_path / "style.png"
 
 
-@pytest.mark.parametrize("name", recipes.WARM_STARTS)
-def test_packaged_weights(name: str, files: tuple[Path, Path], tmp_path: Path) -> None:
-    assert baselines.packaged(name).stat().st_size <= 4_000_000
+@pytest.fixture
+def trained(tmp_path: Path) -> Path:
+    """Weights of adain on the slim encoder, untrained."""
+    path = tmp_path / "adain.safetensors"
+    baselines.save(baselines.make("adain", load_encoder("slim")), "adain", path)
+    return path
+
+
+def test_the_command_paints(files: tuple[Path, Path], trained: Path, tmp_path: Path) -> None:
     output = tmp_path / "out.png"
-    arguments = ["baseline", name, *map(str, files), "-o", str(output), "--size", "64"]
-    ran = CliRunner().invoke(cli.main, arguments)
+    arguments = ["baseline", "adain", *map(str, files), "-o", str(output), "--size", "64"]
+    ran = CliRunner().invoke(cli.main, [*arguments, "--weights", str(trained)])
     assert ran.exit_code == 0, ran.output
     assert (read(output).width, read(output).height) == (64, 43)
 
 
-def test_a_run_starts_from_a_model(files: tuple[Path, Path], tmp_path: Path) -> None:
-    from optistyle import Recipe, Run
-
-    run = Run(*files, Recipe(size=64, iterations=(1,), encoder="slim", init="adain"))
-    start = run.checkpoint.progress.image
-    model = baselines.load("adain")
-    content = run._sized(run._content, (43, 64))[0]
-    style = run._sized(run._styles[0], run._style_size(run._styles[0], (43, 64)))[0]
-    torch.testing.assert_close(start, model.stylize(content, [style]), atol=1e-5, rtol=0)
+def test_weights_that_are_not_there(files: tuple[Path, Path], tmp_path: Path) -> None:
+    if baselines.packaged("adain").is_file():
+        pytest.skip("weights of adain are packaged")
+    ran = CliRunner().invoke(cli.main, ["baseline", "adain", *map(str, files)])
+    assert ran.exit_code == 2
+    assert "optistyle train adain" in ran.output
 
 
 @pytest.mark.parametrize(
@@ -277,10 +280,12 @@ def test_a_run_starts_from_a_model(files: tuple[Path, Path], tmp_path: Path) -> 
     ],
 )
 def test_bad_input_is_one_line(
-    files: tuple[Path, Path], tmp_path: Path, options: list[str], message: str
+    files: tuple[Path, Path], trained: Path, tmp_path: Path, options: list[str], message: str
 ) -> None:
     output = tmp_path / "out.png"
     name, *rest = options
+    if name == "adain":
+        rest += ["--weights", str(trained)]
     ran = CliRunner().invoke(
         cli.main, ["baseline", name, *map(str, files), "-o", str(output), *rest]
     )

@@ -67,7 +67,7 @@ def test_report_003_small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     rc2021 = tmp_path / "rc2021"
     for kind in ("content", "style"):
         (rc2021 / kind).mkdir(parents=True)
-        for index in range(6):
+        for index in range(7):
             write(rc2021 / kind / f"{kind}{index}.png", make_picture(48, 48, index))
     monkeypatch.setattr(claims, "RC2021", rc2021)
     monkeypatch.setattr(report_003, "ROOT", tmp_path)
