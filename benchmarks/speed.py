@@ -15,7 +15,7 @@ from torch import Tensor
 from benchmarks import pairs, plain, record
 from optistyle.encoders import load
 from optistyle.encoders.vgg import VGG
-from optistyle.images import png
+from optistyle.images import encode
 from optistyle.observers import Observer, Step
 from optistyle.recipes import Recipe
 from optistyle.run import stylize
@@ -61,8 +61,8 @@ def default_run(encoder: str, size: int = 512) -> dict[str, Any]:
     """Wall time and peak memory of ``optistyle run`` with its defaults, start-up included."""
     with tempfile.TemporaryDirectory() as folder:
         content, style = Path(folder) / "content.png", Path(folder) / "style.png"
-        content.write_bytes(png(pairs.photograph("astronaut")))
-        style.write_bytes(png(pairs.painting("swirls")))
+        content.write_bytes(encode(pairs.photograph("astronaut")))
+        style.write_bytes(encode(pairs.painting("swirls")))
         command = [sys.executable, "-m", "optistyle", "run", str(content), str(style), "-q"]
         command += ["--encoder", encoder, "--size", str(size), "-o", str(Path(folder) / "out.png")]
         started = time.perf_counter()

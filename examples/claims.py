@@ -1,9 +1,10 @@
 """Does attention keep local detail? Report 003's claim, over twenty pairs of rc2021 at 256 px.
 
 Each pair is painted without attention at several weights of style, and with attention: Gram form
-(gamma 6e6) and, in the slim encoder, local form (gamma 3). All are judged in VGG-19. Differences are
-paired, with bootstrap intervals; and since every loss trades content for style, styles are compared
-at equal content error too: along the curve that runs without attention draw from weight to weight.
+(gamma 6e6) and, in the slim encoder, local form (gamma 3). All are judged in VGG-19. Differences
+are paired, with bootstrap intervals; and since every loss trades content for style, styles are
+compared at equal content error too: along the curve that runs without attention draw from weight
+to weight.
 """
 
 from __future__ import annotations
