@@ -7,12 +7,12 @@ growth of resident memory of one run on one CPU thread, content and style square
     =========================  ==========  ===========  ===========
     px                         256         512          1024
     =========================  ==========  ===========  ===========
-    slim, 6 iterations           91 (108)   320  (341)  1076 (1274)
-    slim, history full          339 (344)  1340 (1287)  2094 (2120)
-    slim, Adam                              309  (281)  1072 (1032)
-    slim, Wasserstein                       323  (341)
-    slim, 8 styles                          386  (410)
-    slim, style scale 4                     909  (976)
+    slim, 6 iterations          149 (138)   487  (463)  1712 (1761)
+    slim, history full          413 (375)  1069  (926)  2163 (2043)
+    slim, Adam                              502  (402)  1762 (1520)
+    slim, Wasserstein                       529  (463)
+    slim, 8 styles                          504  (573)
+    slim, style scale 4                    1226 (1263)
     vgg19, 6 iterations         307 (267)   977  (980)
     vgg19, Wasserstein          319 (267)  1024  (980)
     vgg19, Adam                            1049  (919)
@@ -81,12 +81,10 @@ class Demand:
 
     def _floats(self) -> tuple[float, float, float]:
         """Per pixel: of all activations; at the peak of a pass without gradient; and after it."""
-        every, held, peak, source, size = 0.0, 2.0 * 3, 0.0, 0.0, 0.0
+        every, held, peak, source = 0.0, 2.0 * 3, 0.0, 0.0
         taps = self.encoder.taps
         deepest = max((taps.index(x) for x in self.layers & {*taps}), default=-1)
         for layer in taps[: deepest + 1]:
-            if self.encoder.is_separable(layer):  # its first half has as many as the layer before
-                every += size
             halvings = 5 if layer == POOL5 else int(layer[4]) - 1
             size = self.encoder.channels(layer) / 4**halvings
             every += size
