@@ -52,7 +52,7 @@ def settings(encoder: str, name: str, small: bool) -> dict[str, Any]:
         # Coarse to fine, optistyle's own schedule; but where iterations are counted, one scale.
         schedule = {"scales": "single", "iterations": "200"}
         if not ABLATIONS[name].curves:
-            schedule = {"scales": "auto", "iterations": "80"}
+            schedule = {"scales": "auto", "iterations": "40"}
         return {"encoder": encoder, "size": 512, **schedule}
     precision = "float32" if ABLATIONS[name].curves else "bfloat16"
     return {"encoder": encoder, "size": 256, "precision": precision}
