@@ -26,7 +26,7 @@ from optistyle.recipes import changed, preset
 
 RC2021 = Path(__file__).parents[2] / "shared" / "images" / "rc2021"
 METRICS = ("content_distance", "gram_distance", "self_similarity", "strays")
-BETAS = {"slim": (3e6, 1e7), "vgg19": (3e6, 1e7)}
+BETAS = {"slim": (1e7, 3e7), "vgg19": (3e6, 1e7, 3e7)}
 ITERATIONS = {"slim": "100", "vgg19": "60"}
 GRAM = {"gram, gamma 6e6": {"gamma": 6e6}}
 LOCAL = {"local, gamma 3": {"gamma": 3.0, "attention_form": "local"}}
