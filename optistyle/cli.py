@@ -713,7 +713,7 @@ def train() -> None:
     type=click.Path(path_type=Path),
     help="A folder whose images, and near-copies of them, are not trained on; repeatable.",
 )
-@click.option("--steps", type=int, default=None, help="Training steps.  [7000]")
+@click.option("--steps", type=int, default=None, help="Training steps.  [7500]")
 @click.option("--seed", type=int, default=0, help="Of weights, crops and order.  [0]")
 def train_slim(
     folders: tuple[Path, ...],

@@ -8,7 +8,7 @@ growth of resident memory of one run on one CPU thread, content and style square
     px                         256         512          1024
     =========================  ==========  ===========  ===========
     slim, 6 iterations          149 (138)   487  (463)  1712 (1761)
-    slim, history full          413 (375)  1069  (926)  2163 (2043)
+    slim, history full          413 (375)   896  (795)  1975 (1882)
     slim, Adam                              502  (402)  1762 (1520)
     slim, Wasserstein                       529  (463)
     slim, 8 styles                          504  (573)

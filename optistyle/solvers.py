@@ -63,7 +63,7 @@ class LBFGS:
 
     lr: float = 1.0
     first_move: float = 0.01
-    memory: int = 330_000_000
+    memory: int = 250_000_000
 
     def start(self, image: Tensor) -> State:
         return {"s": [], "y": [], "lr": self.lr}
