@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,7 @@ from optistyle.encoders.weights import load_tensors
 from optistyle.errors import InputError, unknown
 
 DATA = Path(__file__).parent / "data"
+_KEY = "optistyle-baseline"
 
 
 class Baseline(Protocol):
@@ -113,10 +115,11 @@ def load(
     if file is None and not path.is_file():
         raise InputError(f"no weights of {name} are here; make them with optistyle train {name}")
     tensors, metadata = load_tensors(path)
-    found = metadata.get("model", "weights of something else")
-    if metadata.get("format") != "optistyle-baseline" or found != name:
+    facts = json.loads(metadata.get(_KEY, "{}"))
+    found = facts.get("model", "weights of something else")
+    if found != name:
         raise InputError(f"{path} holds {found}, not {name}")
-    model = make(name, encoders.load(metadata["encoder"], device=device))
+    model = make(name, encoders.load(facts["encoder"], device=device))
     wanted = model.decoder.state_dict()
     for key, tensor in wanted.items():
         if key not in tensors:
@@ -124,7 +127,7 @@ def load(
         if tensors[key].shape != tensor.shape:
             raise InputError(
                 f"{path}: {key!r} has shape {tuple(tensors[key].shape)}, "
-                f"{name} on {metadata['encoder']} needs {tuple(tensor.shape)}"
+                f"{name} on {facts['encoder']} needs {tuple(tensor.shape)}"
             )
     model.decoder.load_state_dict({key: tensors[key].float() for key in wanted})
     model.decoder.requires_grad_(False)
@@ -136,7 +139,8 @@ def save(model: Transfer, name: str, path: Path) -> None:
     tensors: dict[str, Tensor] = {
         key: x.detach().half().contiguous() for key, x in model.decoder.state_dict().items()
     }
-    metadata = {"format": "optistyle-baseline", "model": name, "encoder": model.encoder.name}
+    # One key: safetensors writes several in any order, and bytes are to repeat.
+    metadata = {_KEY: json.dumps({"model": name, "encoder": model.encoder.name})}
     part = path.with_suffix(".part")
     save_file(tensors, part, metadata)
     part.replace(path)
