@@ -9,7 +9,7 @@ import signal
 import sys
 import threading
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from typing import Any
 import click
 
 from optistyle.errors import InputError, unknown
-from optistyle.recipes import PARSERS, PRESETS, Recipe, changed, preset, spell
+from optistyle.recipes import COLOR_MODES, PARSERS, PRESETS, Recipe, changed, preset, spell
 
 _CHECKPOINT = ".checkpoint"
 
@@ -608,11 +608,26 @@ def weights_verify(names: tuple[str, ...]) -> None:
 )
 @click.option("--alpha", type=float, default=1.0, help="Strength, 0 to 1.  [1]")
 @click.option(
-    "--level-alpha", metavar="LAYER:A,…", help="Strength by level: relu4_1:1,relu3_1:0.5."
+    "--level-alpha",
+    metavar="LAYER:A,…",
+    help="Strength by level: relu4_1:1,relu3_1:0.5; others have --alpha.",
+)
+@click.option(
+    "--alpha-s", metavar="A,A,A", help="adjustable: strength at relu2_2, relu3_4 and relu4_4."
 )
 @click.option("--style-weights", metavar="W,W,…", help="Share of each STYLE, relative.  [equal]")
+@click.option(
+    "--original-colors",
+    metavar="|".join(COLOR_MODES),
+    help="Keep the content's colours, by this method.",
+)
 @click.option("--size", default="512", help="Longer side in pixels, or original.  [512]")
-@click.option("--weights", type=click.Path(path_type=Path), help="A file of optistyle train.")
+@click.option(
+    "--weights",
+    type=click.Path(path_type=Path),
+    multiple=True,
+    help="A file of optistyle train, or published files, or their folder; repeatable.",
+)
 @click.option("--device", default="auto", help="As in run.  [auto]")
 def baseline_command(
     model: str,
@@ -621,61 +636,79 @@ def baseline_command(
     output: Path,
     alpha: float,
     level_alpha: str | None,
-    style_weights: str | None,
-    size: str,
-    weights: Path | None,
+    alpha_s: str | None,
+    weights: tuple[Path, ...],
     device: str,
+    **given: Any,
 ) -> None:
     """Paint CONTENT in one pass of a feed-forward MODEL; or list the models.
 
     \b
-    optistyle baseline adain photo.jpg painting.jpg --weights adain.safetensors
+    optistyle baseline adain photo.jpg painting.jpg --alpha 0.7
+    optistyle baseline sanet photo.jpg one.jpg two.jpg --style-weights 2,1
     optistyle baseline johnson photo.jpg --weights rain_princess.pth
     optistyle baseline list
     """
     from optistyle import baselines, images
+    from optistyle.baselines.paint import paint
     from optistyle.devices import resolve
 
     if model == "list":
-        for name, entry in baselines.MODELS.items():
-            path = baselines.packaged(name)
-            here = f"{path.stat().st_size / 1e6:.1f} MB" if path.is_file() else "no weights here"
-            click.echo(f"{name}: {entry.source}  ({here})")
+        for line in _models():
+            click.echo(line)
         return
-    if content is None or not (styles or model == "johnson"):
+    one_style = baselines.named(model).one_style
+    if content is None or not (styles or one_style):
         raise InputError("give a CONTENT image and one or more STYLE images")
-    settings = {"size": size, **({"style_weights": style_weights} if style_weights else {})}
-    recipe = changed(preset("default"), {**settings, "scales": "single"})
-    shares = recipe.shares(len(styles)) if styles else None
-    images.check_writable(output, inputs=[content, *styles])
+    recipe = _recipe(Recipe(scales="single"), given)
+    images.check_writable(output, inputs=[content, *styles, *weights])
     picture, paintings = images.read(content), [images.read(style) for style in styles]
-    (at, _) = recipe.schedule(picture.height, picture.width)[0]
-    network = baselines.load(model, file=weights, device=resolve(device))
-    strength: float | dict[str, float] = alpha
-    if level_alpha:
-        levels = getattr(network, "layers", ())
-        strength = {**dict.fromkeys(levels, alpha), **_levels(level_alpha, levels)}
-    areas = [images.fit_area(p.height, p.width, at[0] * at[1]) for p in paintings]
-    painted = network.stylize(
-        images.resize(picture.pixels, at).to(resolve(device)),
-        [
-            images.resize(p.pixels, area).to(resolve(device))
-            for p, area in zip(paintings, areas, strict=True)
-        ],
-        shares=shares,
-        alpha=strength,
+    network = baselines.load(model, files=weights, device=resolve(device))
+    painted = paint(
+        network,
+        picture,
+        paintings,
+        recipe.schedule(picture.height, picture.width)[0][0],
+        shares=recipe.shares(len(styles)) if styles else None,
+        alpha=_strength(alpha, level_alpha, alpha_s, network.levels),
+        original_colors=recipe.original_colors,
     )
-    see_through = None if picture.alpha is None else images.resize(picture.alpha, at)
-    images.write(output, images.Picture(painted.cpu(), see_through))
+    images.write(output, painted)
     click.echo(output)
 
 
-def _levels(text: str, levels: Sequence[str]) -> dict[str, float]:
-    """``"relu4_1:1,relu3_1:0.5"``, for the levels of a model."""
+def _models() -> Iterator[str]:
+    from optistyle import baselines
+
+    for name, entry in baselines.MODELS.items():
+        path = baselines.packaged(name)
+        here = "no weights here: give published ones with --weights"
+        if path.is_file():
+            notes = ", ".join(f"{k} {x}" for k, x in baselines.facts(path).items() if k != "model")
+            here = f"{path.stat().st_size / 1e6:.1f} MB  ({notes})"
+        yield f"{name}: {entry.source}"
+        yield f"    {here}"
+        yield f"    licence of the weights: {entry.licence}"
+
+
+def _strength(
+    alpha: float, by_level: str | None, alpha_s: str | None, levels: Sequence[str]
+) -> float | dict[str, float]:
+    """One number, or one by level, from ``--alpha``, ``--level-alpha`` and ``--alpha-s``."""
+    if by_level is None and alpha_s is None:
+        return alpha
+    if alpha_s is not None:
+        numbers = alpha_s.split(",")
+        if by_level is not None or len(numbers) != len(levels):
+            raise InputError(
+                f"--alpha-s {alpha_s}: give {len(levels)} numbers ({', '.join(levels) or 'none'}), "
+                "and no --level-alpha"
+            )
+        by_level = ",".join(map(":".join, zip(levels, numbers, strict=True)))
     from optistyle.encoders.layers import canonical
 
-    found = {}
-    for part in text.split(","):
+    found = dict.fromkeys(levels, alpha)
+    for part in str(by_level).split(","):
         name, _, number = part.partition(":")
         layer = canonical(name)
         if layer not in levels:
@@ -687,32 +720,72 @@ def _levels(text: str, levels: Sequence[str]) -> dict[str, float]:
     return found
 
 
-@main.group(cls=_Group)
+class _Trainings(_Group):
+    """Knows the trainable models when it is asked for one: importing torch takes seconds."""
+
+    def list_commands(self, context: click.Context) -> list[str]:
+        self._fill()
+        return super().list_commands(context)
+
+    def resolve_command(
+        self, context: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        self._fill()
+        return super().resolve_command(context, args)
+
+    def _fill(self) -> None:
+        from optistyle.baselines import MODELS
+
+        for name, entry in MODELS.items():
+            if entry.make is not None:
+                self.add_command(_train_model(name, entry.one_style, entry.schedule))
+
+
+@main.group(cls=_Trainings)
 def train() -> None:
     """Train networks of our own."""
 
 
+def _training(output: str, work: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """The options that all trainings share.
+
+    Args:
+        output, work: their defaults.
+    """
+    options = (
+        click.option(
+            "-o",
+            "--output",
+            type=click.Path(path_type=Path),
+            default=Path(output),
+            help=f"The weights.  [{output}]",
+        ),
+        click.option(
+            "--work",
+            type=click.Path(path_type=Path),
+            default=Path(work),
+            help="Checkpoint, log and samples; an interrupted training goes on from there.  "
+            f"[{work}]",
+        ),
+        click.option(
+            "--held-out",
+            multiple=True,
+            type=click.Path(path_type=Path),
+            help="A folder whose images, and near-copies of them, are not trained on; repeatable.",
+        ),
+    )
+
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return decorate
+
+
 @train.command("slim")
 @click.argument("folders", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option(
-    "-o",
-    "--output",
-    type=click.Path(path_type=Path),
-    default=Path("slim_vgg19.safetensors"),
-    help="The weights; SHA256 is written beside them.  [slim_vgg19.safetensors]",
-)
-@click.option(
-    "--work",
-    type=click.Path(path_type=Path),
-    default=Path("out/slim"),
-    help="Checkpoint and log; an interrupted training goes on from there.  [out/slim]",
-)
-@click.option(
-    "--held-out",
-    multiple=True,
-    type=click.Path(path_type=Path),
-    help="A folder whose images, and near-copies of them, are not trained on; repeatable.",
-)
+@_training("slim_vgg19.safetensors", "out/slim")
 @click.option("--steps", type=int, default=None, help="Training steps.  [7500]")
 @click.option("--seed", type=int, default=0, help="Of weights, crops and order.  [0]")
 def train_slim(
@@ -726,11 +799,11 @@ def train_slim(
     """Distil the real VGG-19 into the slim encoder, on the images under FOLDERS."""
     import logging
 
+    from optistyle import images
     from optistyle.encoders import load
     from optistyle.encoders.distil import Settings, distil, save
 
-    if not output.resolve().parent.is_dir():
-        raise InputError(f"the folder {output.resolve().parent} does not exist: create it first")
+    images.check_place(output)
     settings = Settings(seed=seed)
     if steps is not None:
         if steps < 1:
@@ -741,12 +814,15 @@ def train_slim(
     click.echo(output)
 
 
-def _train_model(name: str) -> click.Command:
+def _train_model(name: str, one_style: bool, schedule: Mapping[str, Any]) -> click.Command:
     """``optistyle train NAME`` for a feed-forward model."""
+    from optistyle.baselines.train import Settings
 
+    usual = Settings(**schedule)
+
+    @_training(f"{name}.safetensors", f"out/{name}")
     @click.option(
         "--contents",
-        "contents",
         multiple=True,
         required=True,
         type=click.Path(path_type=Path),
@@ -754,37 +830,25 @@ def _train_model(name: str) -> click.Command:
     )
     @click.option(
         "--styles",
-        "styles",
         multiple=True,
         required=True,
         type=click.Path(path_type=Path),
-        help="A folder of paintings; repeatable.",
-    )
-    @click.option(
-        "--held-out",
-        multiple=True,
-        type=click.Path(path_type=Path),
-        help="A folder whose images, and near-copies of them, are not trained on; repeatable.",
-    )
-    @click.option(
-        "-o",
-        "--output",
-        type=click.Path(path_type=Path),
-        default=Path(f"{name}.safetensors"),
-        help=f"The weights.  [{name}.safetensors]",
-    )
-    @click.option(
-        "--work",
-        type=click.Path(path_type=Path),
-        default=Path(f"out/{name}"),
-        help="Checkpoint, log and samples; an interrupted training goes on from there.  "
-        f"[out/{name}]",
+        help="The painting to learn." if one_style else "A folder of paintings; repeatable.",
     )
     @click.option("--encoder", default="slim", help="slim or vgg19.  [slim]")
-    @click.option("--warm-up-steps", type=int, help="Of reconstruction.  [1500]")
-    @click.option("--steps", type=int, help="Of stylisation.  [4000]")
-    @click.option("--batch", type=int, help="[8]")
-    @click.option("--crop", type=int, help="In px.  [128]")
+    @click.option(
+        "--start",
+        type=click.Path(path_type=Path),
+        metavar="FILE",
+        help="Weights of another model, whose decoder to start from in place of the warm-up.",
+    )
+    @click.option(
+        "--warm-up-steps", type=int, help=f"Of giving images back.  [{usual.warm_up_steps}]"
+    )
+    @click.option("--steps", type=int, help=f"Of stylisation.  [{usual.steps}]")
+    @click.option("--batch", type=int, help=f"[{usual.batch}]")
+    @click.option("--crop", type=int, help=f"In px.  [{usual.crop}]")
+    @click.option("--style-weight", type=float, help="Of style in the losses.  [the model's own]")
     @click.option("--seed", type=int, help="Of weights, crops and order.  [0]")
     @click.option("--device", default="auto", help="As in run.  [auto]")
     def command(
@@ -794,6 +858,8 @@ def _train_model(name: str) -> click.Command:
         output: Path,
         work: Path,
         encoder: str,
+        start: Path | None,
+        style_weight: float | None,
         device: str,
         **given: int | None,
     ) -> None:
@@ -805,20 +871,35 @@ def _train_model(name: str) -> click.Command:
 
         images.check_place(output)
         chosen = {key: value for key, value in given.items() if value is not None}
-        settings = training.Settings(**chosen)
+        if start is not None:
+            chosen.setdefault("warm_up_steps", 0)
+        settings = replace(usual, **chosen)
         logging.basicConfig(level=logging.INFO, format="%(message)s")
+        painting = None
+        if one_style:
+            if len(styles) != 1:
+                raise InputError(f"{name} learns one painting: give one image with --styles")
+            painting = images.read(styles[0]).pixels
         network = encoders.load(encoder, precision="bfloat16", device=resolve(device))
-        model = baselines.make(name, network, settings.seed)
-        training.train(model, contents, styles, work, settings, held_out=held_out)
-        baselines.save(model, name, output)
+        model = baselines.make(name, network, settings.seed, painting)
+        if start is not None:
+            log_line = f"starting from {len(baselines.start_from(model, start))} tensors of {start}"
+            click.echo(log_line, err=True)
+        if style_weight is not None:
+            model.style_weight = style_weight
+        sources = () if one_style else styles
+        training.train(model, contents, sources, work, settings, held_out=held_out)
+        notes = {
+            "steps": settings.steps,
+            "batch": settings.batch,
+            "crop": settings.crop,
+            **({"style": styles[0].name} if one_style else {}),
+        }
+        baselines.save(model, name, output, notes)
         click.echo(output)
 
-    command.__doc__ = f"Train the decoder of {name} on folders of photographs and paintings."
+    command.__doc__ = f"Train {name} on folders of photographs and paintings."
     return click.command(name)(command)
-
-
-for _name in ("adain", "multiadain"):
-    train.add_command(_train_model(_name))
 
 
 @main.command()

@@ -15,6 +15,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from optistyle.images import Picture
+
 _LUMA = (0.299, 0.587, 0.114)  # Rec. 601, the Y of both YIQ and YCbCr
 _ROUNDING = 1 / (12 * 255**2)  # the variance that rounding to 8 bits alone gives a channel
 
@@ -111,3 +113,26 @@ def _covariance_power(pixels: Tensor, power: float) -> Tensor:
     variance, axes = torch.linalg.eigh(centred @ centred.T / pixels.shape[1])
     variance = variance.clamp_min(0 if power > 0 else _ROUNDING)
     return (axes * variance**power) @ axes.T
+
+
+def recolour(style: Picture, content: Picture, mode: str | None) -> Picture:
+    """The style in the content's colours, where the mode is one that acts before the run.
+
+    Pixels that are wholly transparent count in neither.
+    """
+    change = {"histogram": match_histogram, "covariance": match_covariance}.get(mode or "")
+    if change is None:
+        return style
+    ours, theirs = _visible(style), _visible(content)
+    pixels = style.pixels.clone()
+    pixels[..., ours] = change(
+        pixels[..., ours][..., None], content.pixels[..., theirs][..., None]
+    )[..., 0]
+    return Picture(pixels, style.alpha)
+
+
+def _visible(picture: Picture) -> Tensor:
+    """(H, W), true where a pixel is not wholly transparent."""
+    if picture.alpha is None:
+        return torch.ones(picture.height, picture.width, dtype=torch.bool)
+    return picture.alpha[0, 0] > 0

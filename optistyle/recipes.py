@@ -24,6 +24,8 @@ SMALLEST, LARGEST = 16, 32_768  # pixels of the longer side
 FIRST_SCALE = 256
 COLOR_MODES = ("luminance", "histogram", "covariance")
 INITS = ("content", "style", "noise", "grey")
+#: Feed-forward models of any style, whose picture a run can start from.
+WARM_STARTS = ("adain", "multiadain", "sanet", "adaattn")
 STYLE_LOSSES = ("gram", "wasserstein")
 ATTENTION_FORMS = ("gram", "local")
 ORIGINAL = "original"
@@ -109,8 +111,8 @@ class Recipe:
     init: str = _setting(
         "content",
         "Optimisation",
-        "Where to start: content, style, noise, grey or an image file.",
-        metavar="content|style|noise|grey|FILE",
+        f"Where to start: {', '.join(INITS)}; painted by {', '.join(WARM_STARTS)}; or a file.",
+        metavar="content|style|noise|grey|MODEL|FILE",
     )
     seed: int = _setting(0, "Optimisation", "Seed of --init noise.")
 

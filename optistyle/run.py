@@ -19,7 +19,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from optistyle import colors, devices, encoders, images, memory, solvers
+from optistyle import baselines, colors, devices, encoders, images, memory, solvers
+from optistyle.baselines.paint import paint
 from optistyle.encoders.vgg import VGG
 from optistyle.errors import InputError
 from optistyle.images import Picture
@@ -35,7 +36,7 @@ from optistyle.losses import (
 from optistyle.objective import Measured, Objective, Terms, digest
 from optistyle.observers import Checkpoint, Observer, Step, TraceRow
 from optistyle.optimise import Progress, outcome, steps
-from optistyle.recipes import INITS, SMALLEST, Recipe
+from optistyle.recipes import INITS, SMALLEST, WARM_STARTS, Recipe
 
 #: A picture, its pixels (1, 3, H, W) in [0, 1], or a file.
 ImageLike = Picture | Tensor | str | Path
@@ -201,16 +202,19 @@ class Run:
             raise InputError("no style image is given; give one or more")
         self._shares = recipe.shares(len(styles))
         self._content = as_picture(content)
-        self._styles = [_recoloured(as_picture(s), self._content, recipe) for s in styles]
+        self._styles = [
+            colors.recolour(as_picture(style), self._content, recipe.original_colors)
+            for style in styles
+        ]
         self.schedule = recipe.schedule(self._content.height, self._content.width)
-        self._init = self._initial(recipe.init)
+        self._init = self._initial(recipe.init, recipe.device)
         self.inputs: dict[str, Any] = {
             "content": _identified(content),
             "styles": [_identified(style) for style in styles],
             **{
                 name: _identified(file)
                 for name, file in (("init", recipe.init), ("weights", recipe.weights))
-                if file is not None and file not in INITS
+                if file is not None and file not in (*INITS, *WARM_STARTS)
             },
         }
         if encoder is None:
@@ -386,17 +390,20 @@ class Run:
             self._measured,
         )
 
-    def _initial(self, init: str) -> Tensor:
+    def _initial(self, init: str, device: str) -> Tensor:
         """What the optimisation starts from, of any size; for noise, which has its own at every
         size, and for grey a grey pixel."""
         if init in ("grey", "noise"):
             return torch.full((1, 3, 1, 1), 0.5)
         if init in ("content", "style"):
             return (self._content if init == "content" else self._styles[0]).pixels
+        if init in WARM_STARTS:
+            model = baselines.load(init, device=devices.resolve(device))
+            size = self.schedule[0][0]
+            return paint(model, self._content, self._styles, size, shares=self._shares).pixels
         if not Path(init).exists():
-            raise InputError(
-                f"init {init!r} is neither a file nor one of {', '.join(INITS)}; give one of these"
-            )
+            known = ", ".join((*INITS, *WARM_STARTS))
+            raise InputError(f"init {init!r} is neither a file nor one of {known}")
         return images.read(init).pixels
 
     def _start(self, size: tuple[int, int]) -> Tensor:
@@ -413,6 +420,8 @@ class Run:
         hashes = [entry["sha256"] for entry in entries if entry]
         encoder = self.encoder
         kind = [str(self.device), encoder.pooling, encoder.padding, encoder.precision]
+        if self.recipe.init in WARM_STARTS:  # its weights are not among the inputs
+            hashes.append(digest(self._init))
         weights = digest(*encoder.convolutions().values())
         settings = json.dumps([self.recipe.as_dict(), hashes, kind, weights, self.extra])
         return hashlib.sha256(settings.encode()).hexdigest()
@@ -458,29 +467,6 @@ def as_picture(image: ImageLike) -> Picture:
     if image.alpha is not None and not float(image.alpha.sum()) > 0:
         raise InputError(f"{name} is transparent all over; there is nothing to see in it")
     return image
-
-
-def _recoloured(style: Picture, content: Picture, recipe: Recipe) -> Picture:
-    """The style in the content's colours, where the recipe asks for that beforehand."""
-    change = {
-        "histogram": colors.match_histogram,
-        "covariance": colors.match_covariance,
-    }.get(recipe.original_colors or "")
-    if change is None:
-        return style
-    ours, theirs = _visible(style), _visible(content)
-    pixels = style.pixels.clone()
-    pixels[..., ours] = change(
-        pixels[..., ours][..., None], content.pixels[..., theirs][..., None]
-    )[..., 0]
-    return Picture(pixels, style.alpha)
-
-
-def _visible(picture: Picture) -> Tensor:
-    """(H, W), true where a pixel is not wholly transparent."""
-    if picture.alpha is None:
-        return torch.ones(picture.height, picture.width, dtype=torch.bool)
-    return picture.alpha[0, 0] > 0
 
 
 def _identified(image: ImageLike) -> dict[str, str]:

@@ -135,18 +135,43 @@ def attend(
         (1, N, H_c, W_c).
     """
     queries, keys, bias = _matching(content, style, content_weights, style_weights)
-    values = positions(style).T[None, None].contiguous()
-    gathered = [
+    values = positions(style).T.contiguous()
+    gathered = gather(queries[None], keys[None], values[None], sharpness, bias, chunk)
+    return gathered[0].T.reshape(content.shape)
+
+
+def gather(
+    queries: Tensor,
+    keys: Tensor,
+    values: Tensor,
+    sharpness: float = 1.0,
+    bias: Tensor | None = None,
+    chunk: int = 4096,
+) -> Tensor:
+    """softmax(sharpness * Q Kᵀ + bias) V, queries in chunks through the fused attention.
+
+    Args:
+        queries: (B, M_c, D). keys: (B, M_s, D). values: (B, M_s, N). bias: (M_s,) or none.
+        chunk: queries at a time, which bounds the memory.
+
+    Returns:
+        (B, M_c, N).
+    """
+    depth, width = keys.shape[2], values.shape[2]
+    # The fused kernel wants values as wide as keys; zeros change neither products nor sums.
+    queries, keys = (F.pad(x, (0, max(0, width - depth))) for x in (queries, keys))
+    values = F.pad(values, (0, max(0, depth - width)))
+    parts = [
         F.scaled_dot_product_attention(
-            part[None, None].contiguous(),
-            keys[None, None],
-            values,
-            attn_mask=None if bias is None else bias.expand(1, 1, len(part), -1),
+            part[:, None].contiguous(),
+            keys[:, None],
+            values[:, None],
+            attn_mask=None if bias is None else bias.expand(1, 1, part.shape[1], -1),
             scale=sharpness,
         )
-        for part in queries.split(chunk)
+        for part in queries.split(chunk, dim=1)
     ]
-    return torch.cat(gathered, dim=2)[0, 0].T.reshape(content.shape)
+    return torch.cat(parts, dim=2)[:, 0, :, :width]
 
 
 def _matching(

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Any
 
 import torch
-from safetensors.torch import save_file
+from safetensors import torch as safetensors
 from torch import Tensor
 
-from optistyle import encoders
-from optistyle.baselines import johnson
+from optistyle import encoders, images
+from optistyle.baselines import adjustable, johnson, published
+from optistyle.baselines.adaattn import AdaAttN
 from optistyle.baselines.adain import AdaIN, MultiAdaIN
-from optistyle.baselines.codec import WIDTHS, Decoder, Transfer
+from optistyle.baselines.base import Baseline, fill
+from optistyle.baselines.codec import Decoder, Transfer
+from optistyle.baselines.sanet import SANet
 from optistyle.encoders.vgg import VGG
 from optistyle.encoders.weights import load_tensors
 from optistyle.errors import InputError, unknown
@@ -24,65 +27,92 @@ DATA = Path(__file__).parent / "data"
 _KEY = "optistyle-baseline"
 
 
-class Baseline(Protocol):
-    """What all models can do."""
-
-    def stylize(
-        self,
-        content: Tensor,
-        styles: Sequence[Tensor],
-        *,
-        shares: Sequence[float] | None = None,
-        alpha: float | Mapping[str, float] = 1.0,
-    ) -> Tensor: ...
-
-
 @dataclass(frozen=True)
 class Model:
     """A model by name.
 
     Attributes:
         source: of the method.
-        make: from a frozen encoder, with a decoder of random weights, to train it; None for models
+        make: untrained, from a frozen encoder, or from an encoder and a painting; None for models
             that are only read from published files.
+        one_style: whether a network has one style, learned from that painting.
+        schedule: of `train.Settings`, where it is not the default one.
+        licence: of the weights: packaged ones, or where there are none, the published ones.
     """
 
     source: str
-    make: Callable[[VGG], Transfer] | None = None
+    make: Callable[..., Baseline] | None = None
+    one_style: bool = False
+    schedule: Mapping[str, Any] = field(default_factory=dict)
+    licence: str = "optistyle's own"
 
 
-def _adain(encoder: VGG) -> AdaIN:
+def _adain(encoder: VGG) -> Transfer:
     return AdaIN(encoder, Decoder(_widths(encoder)))
 
 
-def _multiadain(encoder: VGG) -> MultiAdaIN:
+def _multiadain(encoder: VGG) -> Transfer:
     joins = {layer: encoder.channels(layer) for layer in ("relu3_1", "relu2_1")}
     return MultiAdaIN(encoder, Decoder(_widths(encoder), joins))
 
 
-def _widths(encoder: VGG) -> tuple[int, ...]:
-    *narrow, _ = WIDTHS["slim" if encoder.name == "slim" else "vgg19"]
-    return (*narrow, encoder.channels("relu4_1"))
+def _sanet(encoder: VGG) -> Transfer:
+    return SANet(encoder, Decoder(_widths(encoder)))
 
+
+def _adaattn(encoder: VGG) -> Transfer:
+    joins = {"relu3_1": encoder.channels("relu3_1")}
+    return AdaAttN(encoder, Decoder(_widths(encoder), joins))
+
+
+def _widths(encoder: VGG) -> tuple[int, ...]:
+    """Of the decoder: VGG-19's own, half of them behind the slim encoder."""
+    part = 2 if encoder.name == "slim" else 1
+    return (64 // part, 128 // part, 256 // part, encoder.channels("relu4_1"))
+
+
+_ONE_STYLE = {"warm_up_steps": 300, "batch": 4}
 
 MODELS: Mapping[str, Model] = {
     "adain": Model("Huang & Belongie, ICCV 2017", _adain),
     "multiadain": Model("report 001: AdaIN at relu2_1, relu3_1 and relu4_1", _multiadain),
-    "johnson": Model("Johnson, Alahi & Fei-Fei, ECCV 2016: a network per style (--weights)"),
+    "sanet": Model("Park & Lee, CVPR 2019", _sanet),
+    "adaattn": Model("Liu et al., ICCV 2021", _adaattn),
+    "adjustable": Model(
+        "Babaeizadeh & Ghiasi 2018: one style, of a strength by layer",
+        adjustable.untrained,
+        True,
+        _ONE_STYLE,
+    ),
+    "microast": Model("Wang et al., AAAI 2023: published files only", licence="MIT"),
+    "johnson": Model(
+        "Johnson, Alahi & Fei-Fei, ECCV 2016: one style", johnson.untrained, True, _ONE_STYLE
+    ),
 }
 
 
-def make(name: str, encoder: VGG, seed: int = 0) -> Transfer:
-    """A model to train, its decoder's weights random."""
-    entry = _entry(name)
+def make(name: str, encoder: VGG, seed: int = 0, painting: Tensor | None = None) -> Baseline:
+    """A model to train.
+
+    Args:
+        encoder: frozen; it is what losses are measured in, too.
+        seed: of the initial weights.
+        painting: (1, 3, H, W) in [0, 1], for a model with one style.
+    """
+    entry = named(name)
     if entry.make is None:
         raise InputError(f"{name} cannot be trained here; its published files are read")
+    if entry.one_style != (painting is not None):
+        wants = "learns one painting: give it" if entry.one_style else "learns no single painting"
+        raise InputError(f"{name} {wants}")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)  # the initial weights of nn.Conv2d have no other source
-        return entry.make(encoder).to(encoder.device)
+        model = entry.make(encoder) if painting is None else entry.make(encoder, painting)
+    return model.to(encoder.device)
 
 
-def _entry(name: str) -> Model:
+def named(name: str) -> Model:
+    """The entry of `MODELS`, or an `InputError` with the nearest name."""
     if name not in MODELS:
         raise unknown("model", name, MODELS)
     return MODELS[name]
@@ -90,57 +120,85 @@ def _entry(name: str) -> Model:
 
 def packaged(name: str) -> Path:
     """Where the packaged weights of a model are."""
-    _entry(name)
+    named(name)
     return DATA / f"{name}.safetensors"
 
 
 def load(
-    name: str = "adain", *, file: Path | None = None, device: torch.device | str = "cpu"
+    name: str = "adain", *, files: Sequence[Path] = (), device: torch.device | str = "cpu"
 ) -> Baseline:
     """A trained model, ready to use.
 
     Args:
-        name: a key of `MODELS`. file: weights that `save` wrote, in place of the packaged ones; for
-            ``johnson`` a published file or folder (see `johnson`).
+        name: a key of `MODELS`.
+        files: in place of the packaged weights: a file that `save` wrote, or published files, or a
+            folder of them (see `published` and `johnson`).
         device: where to.
 
     Raises:
         InputError: an unknown name, weights that are not there, or another model's.
     """
-    path = file or packaged(name)
-    if name == "johnson":
-        if file is None:
-            raise InputError("johnson has a network for every style: name its file with --weights")
-        return johnson.read(path).to(device)
-    if file is None and not path.is_file():
-        raise InputError(f"no weights of {name} are here; make them with optistyle train {name}")
-    tensors, metadata = load_tensors(path)
-    facts = json.loads(metadata.get(_KEY, "{}"))
-    found = facts.get("model", "weights of something else")
-    if found != name:
-        raise InputError(f"{path} holds {found}, not {name}")
-    model = make(name, encoders.load(facts["encoder"], device=device))
-    wanted = model.decoder.state_dict()
-    for key, tensor in wanted.items():
-        if key not in tensors:
-            raise InputError(f"{path}: {key!r} is missing")
-        if tensors[key].shape != tensor.shape:
-            raise InputError(
-                f"{path}: {key!r} has shape {tuple(tensors[key].shape)}, "
-                f"{name} on {facts['encoder']} needs {tuple(tensor.shape)}"
-            )
-    model.decoder.load_state_dict({key: tensors[key].float() for key in wanted})
-    model.decoder.requires_grad_(False)
-    return model.eval()
+    entry = named(name)
+    if not files and not packaged(name).is_file():
+        how = f"make them with optistyle train {name}" if entry.make else "name its published files"
+        raise InputError(f"no weights of {name} are here; {how} (--weights)")
+    path = files[0] if files else packaged(name)
+    known = facts(path) if len(files) < 2 and not path.is_dir() else {}
+    if name == "johnson" and known.get("model", name) == name:
+        model: Baseline = johnson.read(path)
+    elif not known and name in published.FILES:
+        model = published.read(name, files, lambda encoder: make(name, encoder))
+    elif known.get("model") != name:
+        held = known.get("model", "weights of something else")
+        raise InputError(f"{path} holds {held}, not {name}")
+    elif name == "adjustable":
+        model = adjustable.from_tensors(load_tensors(path)[0], str(path))
+    else:
+        encoder = encoders.load(known["encoder"], device=device)
+        model = fill(make(name, encoder), load_tensors(path)[0], str(path))
+    return model.to(device).requires_grad_(False).eval()
 
 
-def save(model: Transfer, name: str, path: Path) -> None:
-    """Write a model's decoder as float16 safetensors; the encoder is named, not stored."""
-    tensors: dict[str, Tensor] = {
-        key: x.detach().half().contiguous() for key, x in model.decoder.state_dict().items()
-    }
+def facts(path: Path) -> dict[str, Any]:
+    """What `save` noted of weights: model, encoder, how they were trained; empty for others'."""
+    _, metadata = load_tensors(path)
+    return dict(json.loads(metadata.get(_KEY, "{}")))
+
+
+def start_from(model: Baseline, file: Path) -> list[str]:
+    """Give a model what fits of another one's weights: a decoder that can already paint.
+
+    Where only a convolution's inputs differ in number, further ones begin at zero: what the
+    decoder is given in addition counts for nothing yet.
+
+    Returns:
+        The keys that were found.
+    """
+    tensors, _ = load_tensors(file)
+    wanted, found = model.learned(), {}
+    for key, tensor in tensors.items():
+        if key not in wanted:
+            continue
+        goal = torch.zeros_like(wanted[key])
+        common = tuple(slice(min(a, b)) for a, b in zip(goal.shape, tensor.shape, strict=True))
+        goal[common] = tensor[common].to(goal)
+        if goal.shape[0] == tensor.shape[0]:
+            found[key] = goal
+    if not found:
+        raise InputError(f"{file} holds nothing that a {type(model).__name__} could start from")
+    model.load_state_dict(found, strict=False)
+    return list(found)
+
+
+def save(model: Baseline, name: str, path: Path, notes: Mapping[str, object] | None = None) -> None:
+    """Write what a model has learned as float16 safetensors; the encoder is named, not stored.
+
+    Args:
+        notes: what is to be known of it besides, such as how it was trained.
+    """
+    tensors = {key: x.detach().half().contiguous() for key, x in model.learned().items()}
+    encoder = getattr(model, "encoder", None)
+    known = {"model": name, **({"encoder": encoder.name} if encoder else {}), **(notes or {})}
     # One key: safetensors writes several in any order, and bytes are to repeat.
-    metadata = {_KEY: json.dumps({"model": name, "encoder": model.encoder.name})}
-    part = path.with_suffix(".part")
-    save_file(tensors, part, metadata)
-    part.replace(path)
+    data = safetensors.save(tensors, {_KEY: json.dumps(known)})
+    images.write_whole(path.resolve(), data)

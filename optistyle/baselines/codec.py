@@ -8,13 +8,20 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from optistyle.baselines.base import Alpha, Baseline, by_level, equal_shares
 from optistyle.encoders.vgg import VGG, Features
 from optistyle.errors import InputError
 
-#: The decoder's widths at the resolutions of blocks 1 to 4; VGG-19's own in the published ones.
-WIDTHS = {"slim": (32, 64, 128, 256), "vgg19": (64, 128, 256, 512)}
 #: Pixels of the coarsest grid: images are padded to a multiple of it.
 GRID = 16
+
+
+#: The decoder's convolutions in order: those of VGG-19's blocks 4 to 1 backwards.
+CONVOLUTIONS = (
+    "conv4_1",
+    *(f"conv3_{i}" for i in (4, 3, 2, 1)),
+    *("conv2_2", "conv2_1", "conv1_2", "conv1_1"),
+)
 
 
 class Decoder(nn.Module):
@@ -34,26 +41,16 @@ class Decoder(nn.Module):
         self.widths, self.joins = tuple(widths), dict(joins or {})
         one, two, three, four = widths
         wide3, wide2 = (self.joins.get(f"relu{block}_1", 0) for block in (3, 2))
-        shapes = {
-            "conv4_1": (four, three),
-            "conv3_4": (three + wide3, three),
-            "conv3_3": (three, three),
-            "conv3_2": (three, three),
-            "conv3_1": (three, two),
-            "conv2_2": (two + wide2, two),
-            "conv2_1": (two, one),
-            "conv1_2": (one, one),
-            "conv1_1": (one, 3),
-        }
-        for name, (source, width) in shapes.items():
+        outputs = (three, three, three, three, two, two, one, one, 3)
+        inputs = (four, three + wide3, three, three, three, two + wide2, two, one, one)
+        for name, source, width in zip(CONVOLUTIONS, inputs, outputs, strict=True):
             conv = nn.Conv2d(source, width, 3, padding=1, padding_mode="reflect")
             self.add_module(name, conv.to(memory_format=torch.channels_last))  # type: ignore[call-overload]
-        self.names = tuple(shapes)
 
     def forward(self, features: Features) -> Tensor:
         """relu4_1 (B, N, H, W), and the layers of ``joins``, to (B, 3, 8 H, 8 W)."""
         x, block = features["relu4_1"], "4"
-        for name in self.names:
+        for name in CONVOLUTIONS:
             if name[4] != block:
                 block = name[4]
                 x = F.interpolate(x, scale_factor=2, mode="nearest")
@@ -65,39 +62,42 @@ class Decoder(nn.Module):
         return x
 
 
-class Transfer(nn.Module):
+class Transfer(Baseline):
     """A feed-forward model: features of content and styles in, transformed features decoded.
 
     Args:
-        encoder: frozen. decoder: with the joins that `layers` names.
+        encoder: frozen. decoder: of the layers that `merge` gives.
     """
 
-    #: What the transform reads, and the decoder is given.
-    layers: tuple[str, ...] = ("relu4_1",)
+    #: What the encoder is asked for; by default the levels.
+    reads: tuple[str, ...] = ()
 
     def __init__(self, encoder: VGG, decoder: Decoder) -> None:
         super().__init__()
         self.encoder, self.decoder = encoder, decoder
 
+    def features(self, image: Tensor) -> dict[str, Tensor]:
+        """What the transform reads of an image, (B, 3, H, W), H and W multiples of `GRID`."""
+        return self.encoder(image, self.reads or self.levels)
+
     def transform(self, content: Features, style: Features) -> dict[str, Tensor]:
-        """The content's features in the style, at `layers`."""
+        """The content's features in the style, at `levels`, (B, N, H, W) each."""
         raise NotImplementedError
 
-    def mixture(
-        self,
-        content: Features,
-        styles: Sequence[Features],
-        shares: Sequence[float],
-        alpha: Mapping[str, float],
-    ) -> dict[str, Tensor]:
-        """Transformed features, blended over styles by shares, then with the content's by alpha."""
-        parts = [self.transform(content, style) for style in styles]
-        return {
-            layer: alpha[layer]
-            * sum((s * part[layer] for s, part in zip(shares, parts, strict=True)), torch.zeros(()))
-            + (1 - alpha[layer]) * content[layer]
-            for layer in self.layers
-        }
+    def unstyled(self, content: Features) -> dict[str, Tensor]:
+        """What stands for the content itself at `levels`: alpha 0."""
+        return {layer: content[layer] for layer in self.levels}
+
+    def merge(self, levels: Features) -> dict[str, Tensor]:
+        """The decoder's input from the levels."""
+        return dict(levels)
+
+    def paint(self, levels: Features) -> Tensor:
+        """(B, 3, H, W) from transformed features; its convolutions in bfloat16 in training."""
+        image = levels["relu4_1"]
+        precision = self.encoder.precision == "bfloat16"
+        with torch.autocast(image.device.type, torch.bfloat16, enabled=precision):
+            return self.decoder(self.merge(levels)).float()
 
     @torch.no_grad()
     def stylize(
@@ -106,32 +106,46 @@ class Transfer(nn.Module):
         styles: Sequence[Tensor],
         *,
         shares: Sequence[float] | None = None,
-        alpha: float | Mapping[str, float] = 1.0,
+        alpha: Alpha = 1.0,
     ) -> Tensor:
-        """Paint in one pass.
+        """Paint in one pass, images of 32 px a side or more.
 
-        Args:
-            content: (1, 3, H, W) in [0, 1], of any size from 32 px up.
-            styles: the same, of any sizes. shares: of each, sum 1; equal by default.
-            alpha: strength in [0, 1], one for all levels or by layer; 0 decodes the content itself.
-
-        Returns:
-            (1, 3, H, W) in [0, 1].
+        Transformed features are blended over styles by their shares, then with the content's own
+        (`unstyled`) by alpha, at every level.
         """
-        shares = shares or [1 / len(styles)] * len(styles)
-        by_level = {
-            layer: alpha if isinstance(alpha, int | float) else alpha.get(layer, 1.0)
-            for layer in self.layers
-        }
-        for layer, value in by_level.items():
-            if not 0 <= value <= 1:
-                raise InputError(f"alpha is {value} at {layer}; it must be from 0 to 1")
+        shares, strength = equal_shares(shares, len(styles)), by_level(alpha, self.levels)
         height, width = content.shape[-2:]
-        features = self.encoder(padded(content), self.layers)
-        looks = [self.encoder(padded(style), self.layers) for style in styles]
-        return self.decoder(self.mixture(features, looks, shares, by_level))[
-            ..., :height, :width
-        ].clamp(0, 1)
+        features = self.features(padded(content))
+        mixture = {layer: torch.zeros(()) for layer in self.levels}
+        for share, style in zip(shares, styles, strict=True):
+            part = self.transform(features, self.features(padded(style)))
+            mixture = {layer: mixture[layer] + share * part[layer] for layer in self.levels}
+        if min(strength.values()) < 1:
+            plain = self.unstyled(features)
+            mixture = {x: plain[x].lerp(mixture[x], strength[x]) for x in self.levels}
+        return self.paint(mixture)[..., :height, :width].clamp(0, 1)
+
+    def warm_up(self, image: Tensor) -> dict[str, Tensor]:
+        """Of decoding an image's own features: pixels, and features at relu1_1 to relu4_1."""
+        read = STATISTICS[:4]
+        with torch.no_grad():
+            wanted = self.encoder(image, {*read, *self.levels, *self.reads})
+        output = self.paint(self.unstyled(wanted))
+        found = self.encoder(output, read)
+        kept = [(found[x] - wanted[x]).square().mean() for x in read]
+        return {
+            "pixels": 10 * (output - image).square().mean(),
+            "features": torch.stack(kept).sum(),
+        }
+
+
+#: Where the training of such models compares statistics, or the first so many of them.
+STATISTICS = tuple(f"relu{block}_1" for block in range(1, 6))
+
+
+def outside(output: Tensor) -> Tensor:
+    """10 x the mean square of what [0, 1] cuts off: no paper has it, but what is cut is lost."""
+    return 10 * (output - output.clamp(0, 1)).square().mean()
 
 
 def padded(image: Tensor) -> Tensor:

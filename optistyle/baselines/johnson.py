@@ -11,39 +11,31 @@ layouts are read unchanged:
   150 tanh + 127.5. Here as the folder of raw float32 files with a ``manifest.json`` of its
   deeplearn.js port.
 
-Both take and give RGB in 0..255.
+Both take and give RGB in 0..255. Our own, of half the width, has the layout of pytorch/examples.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from optistyle.baselines.base import Alpha, Baseline, no_style, whole
+from optistyle.baselines.teacher import Teacher
+from optistyle.encoders.formats import missing
+from optistyle.encoders.vgg import VGG
 from optistyle.encoders.weights import load_tensors
 from optistyle.errors import InputError
 
 
-class _Layout(Protocol):
-    """How a published network convolves, normalises and ends."""
-
-    eps: float
-
-    def convolve(self, x: Tensor, weight: Tensor, bias: Tensor | None, stride: int) -> Tensor: ...
-
-    def upsample(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor: ...
-
-    def finish(self, x: Tensor, normalise: Mapping[str, Tensor]) -> Tensor: ...
-
-
-class _Reflecting:
-    """pytorch/examples."""
+class Layout:
+    """How a network convolves, upsamples and ends: this one is that of pytorch/examples."""
 
     eps = 1e-5
 
@@ -54,11 +46,11 @@ class _Reflecting:
     def upsample(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         return self.convolve(F.interpolate(x, scale_factor=2, mode="nearest"), weight, bias, 1)
 
-    def finish(self, x: Tensor, normalise: Mapping[str, Tensor]) -> Tensor:
+    def finish(self, x: Tensor, norm: Norm) -> Tensor:
         return x
 
 
-class _Same:
+class _Same(Layout):
     """lengstrom/fast-style-transfer."""
 
     eps = 1e-3
@@ -76,13 +68,12 @@ class _Same:
         whole = F.conv_transpose2d(x, weight, bias, stride=2)
         return whole[..., : 2 * height, : 2 * width]
 
-    def finish(self, x: Tensor, normalise: Mapping[str, Tensor]) -> Tensor:
-        return 150 * torch.tanh(_normalised(x, normalise, self.eps)) + 127.5
+    def finish(self, x: Tensor, norm: Norm) -> Tensor:
+        return 150 * torch.tanh(norm(x, "in6")) + 127.5
 
 
-def _normalised(x: Tensor, affine: Mapping[str, Tensor], eps: float) -> Tensor:
-    return F.instance_norm(x, weight=affine["weight"], bias=affine["bias"], eps=eps)
-
+#: Normalises the output of a convolution, and scales and shifts it: features, name -> features.
+Norm = Callable[[Tensor, str], Tensor]
 
 #: The layers in order; those of residual blocks between.
 _DOWN = (("conv1", "in1", 1), ("conv2", "in2", 2), ("conv3", "in3", 2))
@@ -90,34 +81,80 @@ _UP = (("deconv1", "in4"), ("deconv2", "in5"))
 _BLOCKS = tuple(f"res{index}" for index in range(1, 6))
 
 
-class Johnson(nn.Module):
-    """A network read from a published file, frozen.
+class Residual(nn.Module):
+    """Two halvings, five residual blocks, two doublings; its parameters have published keys.
 
     Args:
-        tensors: ``conv1.weight`` -> (32, 3, 9, 9), ``in1.weight`` -> (32,), and so on, named as in
-            pytorch/examples less ``conv2d.``; biases of convolutions where there are any.
+        tensors: ``conv1.conv2d.weight`` -> (32, 3, 9, 9), ``in1.weight`` -> (32,), and so on;
+            biases of convolutions where there are any.
         layout: how it computes.
     """
 
-    def __init__(self, tensors: Mapping[str, Tensor], layout: _Layout) -> None:
+    def __init__(self, tensors: Mapping[str, Tensor], layout: Layout) -> None:
         super().__init__()
-        self._layout = layout
+        self.layout = layout
         for key, tensor in tensors.items():
-            self.register_buffer(key.replace(".", "_"), tensor.float())
+            *path, leaf = key.split(".")
+            node: nn.Module = self
+            for name in path:
+                if name not in node._modules:
+                    node.add_module(name, nn.Module())
+                node = node.get_submodule(name)
+            node.register_parameter(leaf, nn.Parameter(tensor.float()))
 
-    def _get(self, name: str) -> dict[str, Tensor]:
-        return {
-            part: self.get_buffer(f"{name}_{part}")
-            for part in ("weight", "bias")
-            if f"{name}_{part}" in self._buffers
-        }
+    def _parts(self, name: str) -> tuple[Tensor, Tensor | None]:
+        parts = self.get_submodule(name)._parameters
+        weight = parts["weight"]
+        assert weight is not None
+        return weight, parts.get("bias")
 
     def _conv(self, x: Tensor, name: str, stride: int = 1) -> Tensor:
-        parts = self._get(name)
-        return self._layout.convolve(x, parts["weight"], parts.get("bias"), stride)
+        return self.layout.convolve(x, *self._parts(f"{name}.conv2d"), stride)
 
-    def _norm(self, x: Tensor, name: str) -> Tensor:
-        return _normalised(x, self._get(name), self._layout.eps)
+    def own_norm(self, x: Tensor, name: str) -> Tensor:
+        """Instance normalisation with the scale and shift of the network's own parameters."""
+        weight, bias = self._parts(name)
+        return F.instance_norm(x.float(), weight=weight, bias=bias, eps=self.layout.eps)
+
+    def forward(self, image: Tensor, norm: Norm) -> Tensor:
+        """(B, 3, H, W) in [0, 1] to the same; values outside where the layout ends linearly."""
+        height, width = image.shape[-2:]
+        if min(height, width) < 16:
+            raise InputError(f"an image of {width}x{height} px is too small; 16 px a side or more")
+        x = F.pad(255 * image, (0, -width % 4, 0, -height % 4), mode="reflect")
+        for conv, name, stride in _DOWN:
+            x = F.relu(norm(self._conv(x, conv, stride), name))
+        for block in _BLOCKS:
+            inner = F.relu(norm(self._conv(x, f"{block}.conv1"), f"{block}.in1"))
+            x = x + norm(self._conv(inner, f"{block}.conv2"), f"{block}.in2")
+        for conv, name in _UP:
+            x = self.layout.upsample(x, *self._parts(f"{conv}.conv2d"))
+            x = F.relu(norm(x, name))
+        x = self.layout.finish(self._conv(x, "deconv3"), norm)
+        return x.float()[..., :height, :width] / 255
+
+
+class Johnson(Baseline):
+    """A network for one style.
+
+    Args:
+        network: with its own normalisation.
+        teacher: what it is to learn; None for one that is only used.
+    """
+
+    style_weight = 1e5
+
+    def __init__(self, network: Residual, teacher: Teacher | None = None) -> None:
+        super().__init__()
+        self.network, self.teacher = network, teacher
+        self.requires_grad_(teacher is not None)
+
+    def learned(self) -> dict[str, Tensor]:
+        """Under the keys of pytorch/examples."""
+        return self.network.state_dict()
+
+    def _paint(self, content: Tensor) -> Tensor:
+        return self.network(content, self.network.own_norm)
 
     @torch.no_grad()
     def stylize(
@@ -126,37 +163,65 @@ class Johnson(nn.Module):
         styles: Sequence[Tensor] = (),
         *,
         shares: Sequence[float] | None = None,
-        alpha: float | Mapping[str, float] = 1.0,
+        alpha: Alpha = 1.0,
     ) -> Tensor:
-        """Paint in one pass; the style is the network's own.
+        """Paint in one pass; alpha mixes the painted picture with the content (16 px or more)."""
+        no_style(styles, shares, "johnson")
+        strength = whole(alpha)
+        return content.lerp(self._paint(content).clamp(0, 1), strength)
 
-        Args:
-            content: (1, 3, H, W) in [0, 1], of any size from 16 px up.
-            styles, shares: none. alpha: in [0, 1], of the painted picture over the content.
+    def warm_up(self, image: Tensor) -> dict[str, Tensor]:
+        """Mean squared error of the pixels."""
+        return {"pixels": 10 * (self._paint(image) - image).square().mean()}
 
-        Returns:
-            (1, 3, H, W) in [0, 1].
-        """
-        if styles or shares:
-            raise InputError("a johnson network has one style, its own: give no STYLE image")
-        if not isinstance(alpha, int | float) or not 0 <= alpha <= 1:
-            raise InputError(f"alpha is {alpha}; it must be one number from 0 to 1")
-        height, width = content.shape[-2:]
-        if min(height, width) < 16:
-            raise InputError(f"an image of {width}x{height} px is too small; 16 px a side or more")
-        x = F.pad(255 * content, (0, -width % 4, 0, -height % 4), mode="reflect")
-        for conv, norm, stride in _DOWN:
-            x = F.relu(self._norm(self._conv(x, conv, stride), norm))
-        for block in _BLOCKS:
-            inner = F.relu(self._norm(self._conv(x, f"{block}_conv1"), f"{block}_in1"))
-            x = x + self._norm(self._conv(inner, f"{block}_conv2"), f"{block}_in2")
-        for conv, norm in _UP:
-            parts = self._get(conv)
-            x = self._layout.upsample(x, parts["weight"], parts.get("bias"))
-            x = F.relu(self._norm(x, norm))
-        x = self._layout.finish(self._conv(x, "deconv3"), self._get("in6"))
-        painted = (x / 255).clamp(0, 1)[..., :height, :width]
-        return content.lerp(painted, float(alpha))
+    def losses(
+        self, content: Tensor, style: Tensor | None, rng: np.random.Generator
+    ) -> dict[str, Tensor]:
+        """The paper's eqs. 2 and 4 with the optimiser's scales, and the range term."""
+        assert self.teacher is not None
+        output = self._paint(content)
+        found = {name: loss.mean() for name, loss in self.teacher.losses(output, content).items()}
+        kept = found.pop("content")
+        distance = torch.stack(list(found.values())).mean()
+        outside = (output - output.clamp(0, 1)).square().mean()
+        return {"content": kept, "style": self.style_weight * distance, "range": 10 * outside}
+
+
+#: The paper's layers, of VGG-16 there.
+CONTENT = "relu3_3"
+STYLE = ("relu1_2", "relu2_2", "relu3_3", "relu4_3")
+
+
+def untrained(encoder: VGG, painting: Tensor) -> Johnson:
+    """A network to train for a painting, (1, 3, H, W) in [0, 1].
+
+    Half as wide as the paper's, a quarter of the arithmetic: a CPU can train it.
+    """
+    network = Residual(random_tensors(16), Layout())
+    return Johnson(network, Teacher.of(encoder, painting, CONTENT, STYLE))
+
+
+def random_tensors(width: int) -> dict[str, Tensor]:
+    """Initial weights from the global generator; the output begins about mid-grey.
+
+    Args:
+        width: channels at full resolution; twice and four times as many at half and a quarter.
+    """
+    one, two, four = width, 2 * width, 4 * width
+    shapes = {"conv1": (one, 3, 9), "conv2": (two, one, 3), "conv3": (four, two, 3)}
+    shapes |= {f"{block}.conv{i}": (four, four, 3) for block in _BLOCKS for i in (1, 2)}
+    shapes |= {"deconv1": (two, four, 3), "deconv2": (one, two, 3), "deconv3": (3, one, 9)}
+    tensors = {}
+    for (conv, norm), (wide, source, side) in zip(_names(), shapes.values(), strict=True):
+        deviation = math.sqrt(2 / (source * side * side))
+        last = conv == "deconv3"
+        # The network works in 0..255: where nothing is normalised behind it, weights are as large.
+        weight = torch.randn(wide, source, side, side) * deviation * (32 if last else 1)
+        tensors[f"{conv}.conv2d.weight"] = weight
+        tensors[f"{conv}.conv2d.bias"] = torch.full((wide,), 127.5 if last else 0.0)
+        if not last:
+            tensors[f"{norm}.weight"], tensors[f"{norm}.bias"] = torch.ones(wide), torch.zeros(wide)
+    return tensors
 
 
 def _names() -> list[tuple[str, str]]:
@@ -177,14 +242,12 @@ def from_examples(tensors: Mapping[str, Tensor], file: str) -> Johnson:
     """A state dict of pytorch/examples; its running statistics, of old versions, are not used."""
     found = {}
     for conv, norm in _names():
-        keys = [(f"{conv}.{part}", f"{conv}.conv2d.{part}") for part in ("weight", "bias")]
-        if norm != "in6":
-            keys += [(f"{norm}.{part}", f"{norm}.{part}") for part in ("weight", "bias")]
-        for ours, theirs in keys:
-            if theirs not in tensors:
-                raise InputError(f"{file}: {theirs!r} is missing")
-            found[ours] = tensors[theirs]
-    return Johnson(found, _Reflecting())
+        owners = (f"{conv}.conv2d", norm) if norm != "in6" else (f"{conv}.conv2d",)
+        for key in (f"{owner}.{part}" for owner in owners for part in ("weight", "bias")):
+            if key not in tensors:
+                raise missing(key, tensors, file)
+            found[key] = tensors[key]
+    return Johnson(Residual(found, Layout()))
 
 
 def from_variables(folder: Path) -> Johnson:
@@ -198,10 +261,10 @@ def from_variables(folder: Path) -> Johnson:
         weight = _variable(folder, manifest, 3 * index)
         # Stored [kh, kw, in, out]; those of transposed convolutions [kh, kw, out, in], which
         # is what torch's transposed convolution wants in the end as well: (in, out, kh, kw).
-        found[f"{conv}.weight"] = weight.permute(3, 2, 0, 1)
+        found[f"{conv}.conv2d.weight"] = weight.permute(3, 2, 0, 1)
         found[f"{norm}.bias"] = _variable(folder, manifest, 3 * index + 1)
         found[f"{norm}.weight"] = _variable(folder, manifest, 3 * index + 2)
-    return Johnson(found, _Same())
+    return Johnson(Residual(found, _Same()))
 
 
 def _variable(folder: Path, manifest: Mapping[str, Mapping[str, object]], index: int) -> Tensor:

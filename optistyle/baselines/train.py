@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import logging
 import math
@@ -17,23 +19,24 @@ from torch import Tensor
 from tqdm import tqdm
 
 from optistyle import images
-from optistyle.baselines import adain
-from optistyle.baselines.codec import Transfer
+from optistyle.baselines.base import Baseline
 from optistyle.encoders.distil import Crops, training_files
 from optistyle.errors import InputError
+from optistyle.experiments import plots
 
 log = logging.getLogger(__name__)
 
 #: Fewer pictures than this are a mistake.
 FEWEST = 8
+_CLOCK = ("step", "seconds")
 
 
 @dataclass(frozen=True)
 class Settings:
-    """How to train. The style weight and the learning rate's decay are pytorch-AdaIN's.
+    """How to train.
 
     Attributes:
-        warm_up_steps: of reconstruction, before there is any style.
+        warm_up_steps: of giving images back, before there is any style.
         steps: of stylisation. The published 160 000 are out of a CPU's reach.
         crop: in px, at most the pictures' shorter sides.
         learning_rate: of Adam at first; at the end a twentieth of it, along a cosine.
@@ -44,7 +47,6 @@ class Settings:
     batch: int = 8
     crop: int = 128
     learning_rate: float = 1e-3
-    style_weight: float = 10.0
     seed: int = 0
     checkpoint_every: int = 200
     sample_every: int = 500
@@ -60,7 +62,7 @@ class Settings:
 
 
 def train(
-    model: Transfer,
+    model: Baseline,
     contents: Sequence[Path],
     styles: Sequence[Path],
     work: Path,
@@ -68,15 +70,16 @@ def train(
     *,
     held_out: Sequence[Path] = (),
     progress: bool = True,
-) -> Transfer:
-    """Train the model's decoder, or go on from ``work/checkpoint.pt``.
+) -> Baseline:
+    """Train what a model learns, or go on from ``work/checkpoint.pt``.
 
-    Writes there: the checkpoint, ``log.jsonl`` (mean losses), ``losses.png`` where matplotlib is
-    installed, and ``sample-STEP.jpg`` (contents, styles, outputs).
+    Writes there: the checkpoint, ``log.jsonl`` (mean losses), ``losses.png`` (where matplotlib is
+    installed) and ``sample-STEP.jpg`` (contents, styles, outputs).
 
     Args:
         model: as it is to start.
-        contents, styles: folders of images. held_out: of images that are not to be trained on.
+        contents, styles: folders of images; no styles for a model that has its own.
+        held_out: folders of images that are not to be trained on.
         work: a folder of this training's own.
 
     Raises:
@@ -84,38 +87,47 @@ def train(
         FloatingPointError: a loss is not finite; the last checkpoint is kept.
     """
     settings = settings or Settings()
-    photographs, paintings = _files(contents, held_out), _files(styles, held_out)
+    photographs = _files(contents, held_out)
+    paintings = _files(styles, held_out) if styles else None
     work.mkdir(parents=True, exist_ok=True)
-    parameters = list(model.decoder.parameters())
+    parameters = [x for x in model.parameters() if x.requires_grad]
     optimiser = torch.optim.Adam(parameters, lr=settings.learning_rate)
     rng = np.random.default_rng(settings.seed)
     checkpoint, first = work / "checkpoint.pt", 0
     # The length of the training may change on the way: the rest is what it is a training of.
-    identity = {**asdict(settings), "model": type(model).__name__, "encoder": model.encoder.name}
+    encoder = getattr(model, "encoder", None)
+    identity = {
+        **asdict(settings),
+        "model": type(model).__name__,
+        "encoder": encoder and encoder.name,
+        "style_weight": model.style_weight,
+    }
     identity = {k: v for k, v in identity.items() if not k.endswith(("steps", "_every"))}
     if checkpoint.exists():
         state = _load(checkpoint, identity)
-        model.decoder.load_state_dict(state["decoder"])
+        model.load_state_dict(state["learned"], strict=False)
         optimiser.load_state_dict(state["optimiser"])
         rng.bit_generator.state = json.loads(state["rng"])
         first = state["step"]
         log.info("going on from step %d", first)
-    crops = Crops(photographs, settings.crop, rng), Crops(paintings, settings.crop, rng)
+    sources = [Crops(files, settings.crop, rng) for files in (photographs, paintings) if files]
     rows: list[dict[str, float]] = []
     total = settings.warm_up_steps + settings.steps
-    started = time.monotonic()
+    started, device = time.monotonic(), parameters[0].device
     with tqdm(total=total, initial=first, disable=None if progress else True) as bar:
         for step in range(first, total):
-            content, style = (
-                torch.stack([source.plain() for _ in range(settings.batch)]) for source in crops
+            content, *rest = (
+                torch.stack([source.plain() for _ in range(settings.batch)]).to(device)
+                for source in sources
             )
+            style = rest[0] if rest else None
             if step < settings.warm_up_steps:
                 # Paintings are to be decoded as well as photographs.
                 half = settings.batch // 2
-                mixed = torch.cat([content[:half], style[half:]])
-                parts = adain.reconstruction(model, mixed)
+                mixed = content if style is None else torch.cat([content[:half], style[half:]])
+                parts = model.warm_up(mixed)
             else:
-                parts = adain.losses(model, content, style, settings.style_weight)
+                parts = model.losses(content, style, rng)
             loss = torch.stack(list(parts.values())).sum()
             if not torch.isfinite(loss):
                 raise FloatingPointError(
@@ -131,23 +143,24 @@ def train(
             bar.update()
             done = step + 1
             if done % 100 == 0 or done == total:
-                line = {"step": done, "seconds": round(time.monotonic() - started)}
+                line = dict(zip(_CLOCK, (done, round(time.monotonic() - started)), strict=True))
                 _log(work / "log.jsonl", line, rows)
                 rows = []
             if done % settings.sample_every == 0 or done == total:
-                _sample(model, content[:4], style[:4], work / f"sample-{done:06d}.jpg")
+                _sample(model, content, style, work / f"sample-{done:06d}.jpg")
+                _plot(work / "log.jsonl", work / "losses.png")
             if done % settings.checkpoint_every == 0 or done == total:
                 _save(
                     checkpoint,
                     {
-                        "decoder": model.decoder.state_dict(),
+                        "learned": model.learned(),
                         "optimiser": optimiser.state_dict(),
                         "rng": json.dumps(rng.bit_generator.state),
                         "step": done,
                         "identity": identity,
                     },
                 )
-    for source in crops:
+    for source in sources:
         if source.skipped:
             log.warning("%d images could not be read and were skipped", len(source.skipped))
     return model
@@ -181,17 +194,33 @@ def _log(path: Path, line: Mapping[str, float], rows: Sequence[Mapping[str, floa
 
 
 @torch.no_grad()
-def _sample(model: Transfer, contents: Tensor, styles: Tensor, path: Path) -> None:
+def _sample(model: Baseline, contents: Tensor, styles: Tensor | None, path: Path) -> None:
     rows = []
-    for content, style in zip(contents.split(1), styles.split(1), strict=True):
-        rows.append([content, style, model.stylize(content, [style])])
-    images.write(path, images.sheet(rows, ["content", "style", "output"]), quality=88)
+    for index, content in enumerate(contents[:4].split(1)):
+        style = [] if styles is None else [styles[index : index + 1]]
+        rows.append([x.cpu() for x in (content, *style, model.stylize(content, style))])
+    names = ["content", *(["style"] if styles is not None else []), "output"]
+    images.write(path, images.sheet(rows, names), quality=88)
+
+
+def _plot(log_file: Path, path: Path) -> None:
+    """Every loss against steps, logarithmically."""
+    with contextlib.suppress(InputError):  # matplotlib is an extra
+        figure, ((axis,),) = plots.axes(1, 1, 6, 3.5)
+        lines = [json.loads(line) for line in log_file.read_text(encoding="utf-8").splitlines()]
+        for name in dict.fromkeys(n for line in lines for n in line if n not in _CLOCK):
+            points = [(line["step"], line[name]) for line in lines if name in line]
+            axis.plot(*zip(*points, strict=True), label=name)
+        axis.set_yscale("log")
+        axis.set_xlabel("steps")
+        axis.legend()
+        plots.save(figure, path)
 
 
 def _save(path: Path, state: Mapping[str, Any]) -> None:
-    part = path.with_suffix(".part")
-    torch.save(dict(state), part)
-    part.replace(path)
+    buffer = io.BytesIO()
+    torch.save(dict(state), buffer)
+    images.write_whole(path.resolve(), buffer.getvalue())
 
 
 def _load(path: Path, identity: Mapping[str, Any]) -> dict[str, Any]:

@@ -152,14 +152,17 @@ def _standard(tensors: Tensors, names: Mapping[str, str], file: str) -> dict[str
 
 def _take(tensors: Tensors, key: str, shape: tuple[int, ...] | None, file: str) -> Tensor:
     if key not in tensors:
-        near = get_close_matches(key, tensors, n=1)
-        raise InputError(
-            f"{file}: {key!r} is missing" + (f" (nearest: {near[0]!r})" if near else "")
-        )
+        raise missing(key, tensors, file)
     tensor = tensors[key]
     if shape is not None and tuple(tensor.shape) != shape:
         raise InputError(f"{file}: {key!r} has shape {tuple(tensor.shape)}, VGG-19's is {shape}")
     return tensor
+
+
+def missing(key: str, tensors: Tensors, file: str) -> InputError:
+    """A file lacks a key: the error, with the nearest key that it has."""
+    near = get_close_matches(key, tensors, n=1)
+    return InputError(f"{file}: {key!r} is missing" + (f" (nearest: {near[0]!r})" if near else ""))
 
 
 #: A key that only one kind of file has -> its reader.

@@ -1,0 +1,100 @@
+"""AdaAttN: every position takes the mean and deviation of the style where it attends.
+
+S. Liu et al., "AdaAttN: Revisit attention mechanism in arbitrary neural style transfer", ICCV 2021,
+eqs. 3 to 11. M = A h(s), S = sqrt(A h(s)² - M²), output S norm(c) + M. Report 000: the radicand is
+clamped at 0, "SV + M" in its text means S norm(c) + M, and only softmax makes A h² - M² a variance.
+
+Several styles: the output is linear in S and M, so that blending outputs by shares is blending the
+styles' mean and deviation maps, which report 000 describes and could not verify.
+"""
+
+from __future__ import annotations
+
+from typing import cast
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from optistyle.baselines.adain import statistics_distance
+from optistyle.baselines.attention import AttentionTransfer, Projections, flat, inner, normalised
+from optistyle.baselines.codec import STATISTICS, Decoder, outside
+from optistyle.encoders.vgg import VGG, Features
+from optistyle.statistics import gather
+
+#: Style positions that are looked at. The published code draws 64 x 64 of them at random; an even
+#: grid covers the painting better, and gives the same picture twice.
+MOST = 64 * 64
+_LOCAL = 3.0
+_EPS = 1e-8  # under the root: its derivative at 0 is infinite
+
+
+def keys(features: Features, layer: str) -> Tensor:
+    """Normalised features of relu1_1 to a layer, at its size: (B, K, H, W); eq. 4."""
+    depth = STATISTICS.index(layer) + 1
+    size = features[layer].shape[-2:]
+    # Resized as published: nearest neighbours, then normalised.
+    return torch.cat([normalised(F.interpolate(features[x], size)) for x in STATISTICS[:depth]], 1)
+
+
+def adapt(content: Tensor, mean: Tensor, second: Tensor) -> Tensor:
+    """S norm(c) + M from A h and A h²."""
+    deviation = ((second - mean.square()).relu() + _EPS).sqrt()
+    return deviation * normalised(content) + mean
+
+
+def fixed(content: Features, style: Features, layer: str) -> Tensor:
+    """AdaAttN without parameters at a layer, the goal of the local loss (eq. 10)."""
+    look = style[layer]
+    found = gather(
+        flat(keys(content, layer)),
+        flat(keys(style, layer)),
+        flat(torch.cat([look, look.square()], 1)),
+    )
+    mean, second = found.mT.unflatten(2, content[layer].shape[-2:]).chunk(2, dim=1)
+    return adapt(content[layer], mean, second)
+
+
+class AdaAttN(AttentionTransfer):
+    """AdaAttN at relu3_1, which the decoder takes as a join, and at relu4_1 and relu5_1, merged."""
+
+    levels = ("relu4_1", "relu5_1", "relu3_1")
+    reads = STATISTICS
+    style_weight = 10.0
+
+    def __init__(self, encoder: VGG, decoder: Decoder) -> None:
+        super().__init__(encoder, decoder)
+        for layer in self.levels:
+            depth = STATISTICS.index(layer) + 1
+            width = sum(encoder.channels(x) for x in STATISTICS[:depth])
+            part = Projections(encoder.channels(layer), width, inner(encoder, width))
+            self.add_module(f"adaattn{layer[4:]}", part)
+
+    def transform(self, content: Features, style: Features) -> dict[str, Tensor]:
+        levels = {}
+        for layer in self.levels:
+            part = cast(Projections, getattr(self, f"adaattn{layer[4:]}"))
+            value = part.h(style[layer])
+            mean, second = part(
+                keys(content, layer), keys(style, layer), [value, value.square()], MOST
+            )
+            levels[layer] = adapt(content[layer], mean, second)
+        return levels
+
+    def losses(
+        self, content: Tensor, style: Tensor | None, rng: np.random.Generator
+    ) -> dict[str, Tensor]:
+        """Eqs. 8 to 11: statistics at relu2_1 to relu5_1 x 10, local features x 3."""
+        assert style is not None
+        with torch.no_grad():
+            kept, look = (self.encoder(x, STATISTICS) for x in (content, style))
+            goals = {layer: fixed(kept, look, layer) for layer in self.levels}
+        output = self.paint(self.transform(kept, look))
+        found = self.encoder(output, STATISTICS)
+        local = [(found[x] - goals[x]).square().mean() for x in self.levels]
+        return {
+            "style": self.style_weight * statistics_distance(found, look, STATISTICS[1:]),
+            "local": _LOCAL * torch.stack(local).sum(),
+            "range": outside(output),
+        }

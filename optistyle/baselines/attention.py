@@ -1,0 +1,110 @@
+"""What SANet and AdaAttN share: 1x1 projections, one attention, two levels merged."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from optistyle.baselines.adain import mean_deviation
+from optistyle.baselines.codec import Decoder, Transfer
+from optistyle.encoders.vgg import VGG, Features
+from optistyle.statistics import gather
+
+
+def normalised(features: Tensor) -> Tensor:
+    """(B, N, H, W) with every channel's mean 0 and deviation 1 (unbiased, as published)."""
+    mean, deviation = mean_deviation(features)
+    return (features - mean) / deviation
+
+
+def flat(features: Tensor) -> Tensor:
+    """(B, N, H, W) to (B, M, N), positions row by row."""
+    return features.flatten(2).mT
+
+
+class Projections(nn.Module):
+    """The 1x1 convolutions of an attention: f of queries, g of keys, h of values.
+
+    f and g begin as one random projection, so that attention begins as a comparison of features.
+
+    Args:
+        values: channels of h's input. keys: of f's and g's. inner: that f and g compare.
+    """
+
+    def __init__(self, values: int, keys: int, inner: int) -> None:
+        super().__init__()
+        self.f, self.g = nn.Conv2d(keys, inner, 1), nn.Conv2d(keys, inner, 1)
+        self.h = nn.Conv2d(values, values, 1)
+        projection = nn.init.orthogonal_(torch.empty(inner, keys))
+        for conv in (self.f, self.g):
+            conv.weight.data.copy_(projection[..., None, None] / 2)
+            nn.init.zeros_(conv.bias)  # type: ignore[arg-type]
+        nn.init.dirac_(self.h.weight)
+        nn.init.zeros_(self.h.bias)  # type: ignore[arg-type]
+
+    def forward(
+        self, queries: Tensor, keys: Tensor, values: Sequence[Tensor], most: int | None = None
+    ) -> list[Tensor]:
+        """Values gathered to the queries' positions.
+
+        Args:
+            queries: (B, K, H_c, W_c). keys: (B, K, H_s, W_s).
+            values: (B, N, H_s, W_s) each, already through h.
+            most: positions of the style that are looked at; where there are more, an even grid
+                of them is.
+
+        Returns:
+            (B, N, H_c, W_c) for each of the values.
+        """
+        f, g, looks = flat(self.f(queries)), flat(self.g(keys)), flat(torch.cat(list(values), 1))
+        if most is not None and g.shape[1] > most:
+            chosen = torch.linspace(0, g.shape[1] - 1, most, device=g.device).round().long()
+            g, looks = g[:, chosen], looks[:, chosen]
+        found = gather(f, g, looks)
+        return list(found.mT.unflatten(2, queries.shape[-2:]).chunk(len(values), dim=1))
+
+
+class AttentionTransfer(Transfer):
+    """relu4_1 and relu5_1 transformed by attention, merged by a convolution, decoded.
+
+    Args:
+        encoder: frozen. decoder: of relu4_1's channels, and of what a subclass joins.
+
+    Attributes:
+        narrow: relu5_1 to relu4_1's channels, where they differ: not in VGG-19.
+        merge_conv: of the sum. In the slim models it has four groups, for the weights' size.
+    """
+
+    levels: tuple[str, ...] = ("relu4_1", "relu5_1")
+
+    def __init__(self, encoder: VGG, decoder: Decoder) -> None:
+        super().__init__(encoder, decoder)
+        four, five = (encoder.channels(layer) for layer in ("relu4_1", "relu5_1"))
+        self.narrow: nn.Module = nn.Identity()
+        if five != four:
+            conv = nn.Conv2d(five, four, 1)
+            nn.init.normal_(conv.weight, std=0.01)
+            nn.init.zeros_(conv.bias)  # type: ignore[arg-type]
+            self.narrow = conv
+        groups = 1 if five == four else 4
+        self.merge_conv = nn.Conv2d(four, four, 3, padding=1, padding_mode="reflect", groups=groups)
+        nn.init.dirac_(self.merge_conv.weight, groups)
+        nn.init.zeros_(self.merge_conv.bias)  # type: ignore[arg-type]
+
+    def merge(self, levels: Features) -> dict[str, Tensor]:
+        """merge_conv(relu4_1 + up(relu5_1)), and the other levels as they are."""
+        four, five = levels["relu4_1"], self.narrow(levels["relu5_1"])
+        merged = self.merge_conv(four + F.interpolate(five, scale_factor=2, mode="nearest"))
+        return {**levels, "relu4_1": merged}
+
+    def unstyled(self, content: Features) -> dict[str, Tensor]:
+        """The content attending to itself."""
+        return self.transform(content, content)
+
+
+def inner(encoder: VGG, keys: int) -> int:
+    """Channels that f and g compare: all, as published; 64 behind the slim encoder."""
+    return 64 if encoder.name == "slim" else keys
