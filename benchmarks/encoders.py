@@ -21,13 +21,13 @@ from torch import Tensor
 from benchmarks import pairs, record
 from optistyle.encoders import load
 from optistyle.encoders.distil import SEPARABLE, WIDTHS
+from optistyle.encoders.layers import BLOCK_STARTS
 from optistyle.encoders.procedural import calibration_images
 from optistyle.encoders.vgg import VGG, mean_activations, normalise
 from optistyle.recipes import Recipe
 from optistyle.run import stylize
 from optistyle.statistics import moments
 
-STYLE = ("relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu5_1")
 RECIPE = Recipe(gamma=0.0, scales="single", iterations=(150,), size=256)
 
 
@@ -53,7 +53,7 @@ def random_encoder() -> VGG:
 @torch.no_grad()
 def distances(judge: VGG, picture: Tensor, content: Tensor, style: Tensor) -> dict[str, float]:
     """Style distance by layer and in the mean, and content error, in the judge."""
-    layers = {*STYLE, "relu4_2"}
+    layers = {*BLOCK_STARTS, "relu4_2"}
     found, kept, wanted = judge(picture, layers), judge(content, layers), judge(style, layers)
 
     def second(features: Mapping[str, Tensor], layer: str) -> Tensor:
@@ -61,7 +61,7 @@ def distances(judge: VGG, picture: Tensor, content: Tensor, style: Tensor) -> di
         return moments(feature, torch.tensor(1 / feature.shape[-2:].numel())).second
 
     by_layer = {}
-    for layer in STYLE:
+    for layer in BLOCK_STARTS:
         goal = second(wanted, layer)
         by_layer[layer] = float((second(found, layer) - goal).square().sum() / goal.square().sum())
     error = (found["relu4_2"] - kept["relu4_2"]).square().sum() / kept["relu4_2"].square().sum()

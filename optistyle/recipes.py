@@ -40,9 +40,6 @@ def _setting(
     return field(default=default, metadata=notes)
 
 
-_STYLE_LAYERS = {f"relu{block}_1": 1.0 for block in range(1, 6)}
-
-
 @dataclass(frozen=True)
 class Recipe:
     """The settings of a run. Wrong ones raise `InputError`, here and not half an hour later."""
@@ -58,7 +55,7 @@ class Recipe:
         {"relu4_2": 1.0}, "Loss", "Layers of the content loss, weighted: relu4_2:2,relu3_1."
     )
     style_layers: Mapping[str, float] = _setting(
-        _STYLE_LAYERS, "Loss", "Layers of the style loss, weighted."
+        dict.fromkeys(layers.BLOCK_STARTS, 1.0), "Loss", "Layers of the style loss, weighted."
     )
     attention_layers: Mapping[str, float] = _setting(
         {"relu4_1": 1.0}, "Loss", "Layers of the attention loss, weighted."

@@ -12,6 +12,7 @@ from torch import Tensor
 pytest.importorskip("skimage", reason="the benchmarks use scikit-image's photographs")
 
 from benchmarks import encoders, pairs, plain, record
+from optistyle.encoders.layers import BLOCK_STARTS
 from optistyle.encoders.vgg import VGG
 from optistyle.losses import Content, GramStyle
 from optistyle.objective import Objective
@@ -52,7 +53,7 @@ def test_distances_are_zero_at_the_targets(tiny: VGG, picture: Callable[..., Ten
 
 def test_summary_takes_geometric_means_of_ratios() -> None:
     def row(encoder: str, pair: str, style: float, content: float) -> dict[str, float | str]:
-        layers = dict.fromkeys(encoders.STYLE, style)
+        layers = dict.fromkeys(BLOCK_STARTS, style)
         return {"encoder": encoder, "pair": pair, "seconds": 1.0, "style": style,
                 "content": content, **layers}  # fmt: skip
 

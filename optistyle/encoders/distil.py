@@ -41,7 +41,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from optistyle.encoders.formats import metadata_for
-from optistyle.encoders.layers import CHANNELS
+from optistyle.encoders.layers import BLOCK_STARTS, CHANNELS
 from optistyle.encoders.procedural import calibration_images, dead_leaves
 from optistyle.encoders.vgg import VGG, mean_activations, normalise
 from optistyle.encoders.weights import sha256
@@ -70,7 +70,6 @@ SEPARABLE = frozenset(("relu2_2", "relu3_2", "relu3_3", "relu3_4", "relu4_2", "r
 TAPS = ("relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu4_2", "relu5_1")
 #: Positions kept along each axis, one in so many: the first layers have more than training needs.
 STRIDES = {"relu1_1": 8, "relu2_1": 4, "relu3_1": 2}
-STYLE_TAPS = ("relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu5_1")
 MEAN = 0.45
 
 
@@ -332,12 +331,12 @@ class Chains:
         with torch.no_grad():
             content = student.mean_normalised(student(self._contents))["relu4_2"]
             style = student.mean_normalised(student(self._styles))
-            targets = {layer: gram(style[layer]) for layer in STYLE_TAPS}
+            targets = {layer: gram(style[layer]) for layer in BLOCK_STARTS}
         for _ in range(self._settings.chain_steps):
             image = self.images.clone().requires_grad_()
             features = student.mean_normalised(student(image))
             loss = (self._alpha * (features["relu4_2"] - content).square().mean((1, 2, 3))).sum()
-            for layer in STYLE_TAPS:
+            for layer in BLOCK_STARTS:
                 error = (gram(features[layer]) - targets[layer]) / CHANNELS[layer]
                 loss = loss + 1e6 * error.square().mean((1, 2)).sum()
             (gradient,) = torch.autograd.grad(loss, image)
@@ -390,7 +389,7 @@ def losses(
         goal = truth[layer].float()
         guess = heads(layer, normalised[layer], goal)
         row = {"feature": (guess - goal).square().mean() / goal.var()}
-        if layer in STYLE_TAPS:
+        if layer in BLOCK_STARTS:
             target = gram(goal)
             error = (gram(guess) - target).square().sum((1, 2))
             row["gram"] = (error / target.square().sum((1, 2))).mean()

@@ -23,6 +23,8 @@ RELUS = tuple(
     for block, (count, _) in enumerate(BLOCKS, start=1)
     for index in range(1, count + 1)
 )
+#: The first of every block: the layers of the style loss (Gatys et al. 2016).
+BLOCK_STARTS = tuple(f"relu{block}_1" for block in range(1, len(BLOCKS) + 1))
 #: The sixth level: block 5's output, halved once more. (16x16 positions of 512x512 px.)
 POOL5 = "pool5"
 #: VGG-19's channel count N at every layer.

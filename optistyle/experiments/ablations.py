@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from optistyle import images
+from optistyle.encoders.layers import BLOCK_STARTS, POOL5
 from optistyle.errors import InputError, unknown
 from optistyle.experiments import grid, plots
 from optistyle.experiments.engines import Engine
@@ -47,8 +48,6 @@ def _each(name: str, values: Sequence[Any]) -> dict[str, dict[str, Any]]:
     return {f"{name} {value}": {name: value} for value in values}
 
 
-_STYLE = [f"relu{block}_1" for block in range(1, 6)]
-
 ABLATIONS: Mapping[str, Ablation] = {
     "gamma": Ablation(
         "What does the attention loss add?",
@@ -60,7 +59,7 @@ ABLATIONS: Mapping[str, Ablation] = {
         "Which layer should attention look at?",
         "report 003, figure 2: gamma 5e7; relu1_1 and relu2_1, which it could not hold in memory, "
         "and pool5 for its sixth level",
-        {layer: {"attention_layers": layer} for layer in [*_STYLE, "pool5"]},
+        {layer: {"attention_layers": layer} for layer in (*BLOCK_STARTS, POOL5)},
         {"gamma": 5e7},
         preset="attention",
     ),
@@ -103,7 +102,10 @@ ABLATIONS: Mapping[str, Ablation] = {
     "style-layers": Ablation(
         "How deep should style reach?",
         "report 003, section 2.2, takes all five",
-        {f"to {_STYLE[n]}": {"style_layers": ",".join(_STYLE[: n + 1])} for n in range(5)},
+        {
+            f"to {layer}": {"style_layers": ",".join(BLOCK_STARTS[: n + 1])}
+            for n, layer in enumerate(BLOCK_STARTS)
+        },
     ),
     "start": Ablation(
         "Does it matter where the optimisation starts?",

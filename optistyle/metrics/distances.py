@@ -7,11 +7,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from optistyle.encoders.layers import BLOCK_STARTS
 from optistyle.encoders.vgg import VGG
 from optistyle.images import resize
 from optistyle.losses.base import Reference
-
-STYLE_LAYERS = tuple(f"relu{block}_1" for block in range(1, 6))
 
 
 @torch.no_grad()
@@ -33,7 +32,7 @@ def content_distance(
 
 @torch.no_grad()
 def gram_distance(
-    output: Tensor, style: Tensor, encoder: VGG, layers: Sequence[str] = STYLE_LAYERS
+    output: Tensor, style: Tensor, encoder: VGG, layers: Sequence[str] = BLOCK_STARTS
 ) -> float:
     """The mean over layers of |G - S|² / |S|²: the style loss, relative, Gram matrices over M.
 
