@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +20,11 @@ from torch import Tensor
 from benchmarks import pairs, record
 from optistyle.encoders import load
 from optistyle.encoders.distil import SEPARABLE, WIDTHS
-from optistyle.encoders.layers import BLOCK_STARTS
 from optistyle.encoders.procedural import calibration_images
 from optistyle.encoders.vgg import VGG, mean_activations, normalise
+from optistyle.metrics.distances import content_distance, gram_distances
 from optistyle.recipes import Recipe
 from optistyle.run import stylize
-from optistyle.statistics import moments
 
 RECIPE = Recipe(gamma=0.0, scales="single", iterations=(150,), size=256)
 
@@ -50,24 +48,12 @@ def random_encoder() -> VGG:
     return normalise(encoder, mean_activations(encoder, calibration_images(8)))
 
 
-@torch.no_grad()
 def distances(judge: VGG, picture: Tensor, content: Tensor, style: Tensor) -> dict[str, float]:
     """Style distance by layer and in the mean, and content error, in the judge."""
-    layers = {*BLOCK_STARTS, "relu4_2"}
-    found, kept, wanted = judge(picture, layers), judge(content, layers), judge(style, layers)
-
-    def second(features: Mapping[str, Tensor], layer: str) -> Tensor:
-        feature = features[layer]
-        return moments(feature, torch.tensor(1 / feature.shape[-2:].numel())).second
-
-    by_layer = {}
-    for layer in BLOCK_STARTS:
-        goal = second(wanted, layer)
-        by_layer[layer] = float((second(found, layer) - goal).square().sum() / goal.square().sum())
-    error = (found["relu4_2"] - kept["relu4_2"]).square().sum() / kept["relu4_2"].square().sum()
+    by_layer = gram_distances(picture, style, judge)
     return {
         "style": float(np.mean(list(by_layer.values()))),
-        "content": float(error),
+        "content": content_distance(picture, content, judge),
         **by_layer,
     }
 

@@ -30,7 +30,6 @@ def content_distance(
     return float((ours - theirs).square().sum() / theirs.square().sum())
 
 
-@torch.no_grad()
 def gram_distance(
     output: Tensor, style: Tensor, encoder: VGG, layers: Sequence[str] = BLOCK_STARTS
 ) -> float:
@@ -42,10 +41,19 @@ def gram_distance(
     Args:
         output, style: (1, 3, H, W) in [0, 1], of any sizes.
     """
+    found = gram_distances(output, style, encoder, layers)
+    return sum(found.values()) / len(found)
+
+
+@torch.no_grad()
+def gram_distances(
+    output: Tensor, style: Tensor, encoder: VGG, layers: Sequence[str] = BLOCK_STARTS
+) -> dict[str, float]:
+    """Layer -> |G - S|² / |S|²: what `gram_distance` is the mean of."""
     ours, theirs = (Reference(encoder(x, layers)) for x in (output, style))
-    total = 0.0
+    found = {}
     for layer in layers:
         goal = theirs.moments(layer).second
         error = (ours.moments(layer).second - goal).square().sum()
-        total += float(error / goal.square().sum())
-    return total / len(layers)
+        found[layer] = float(error / goal.square().sum())
+    return found
