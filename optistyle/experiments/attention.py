@@ -23,6 +23,7 @@ from optistyle.encoders.vgg import VGG
 from optistyle.errors import InputError
 from optistyle.experiments import plots
 from optistyle.images import Picture
+from optistyle.losses.attention import pairing
 from optistyle.losses.base import Reference
 from optistyle.recipes import Recipe
 from optistyle.run import ImageLike, as_picture
@@ -139,7 +140,7 @@ class Explorer:
             for x, y in points
         ]
         found = log_attention(
-            *self._pair(layer), torch.tensor(places), sharpness=self._sharpness(layer)
+            **pairing(self._content, self._style, layer), places=torch.tensor(places)
         )
         result = []
         for point, logs in zip(points, found.cpu(), strict=True):
@@ -155,7 +156,7 @@ class Explorer:
 
     def field(self, layer: str) -> Field:
         """Where every position of the content looks, at one of the layers."""
-        found: Correspondence = correspond(*self._pair(layer), sharpness=self._sharpness(layer))
+        found: Correspondence = correspond(**pairing(self._content, self._style, layer))
         size = torch.tensor(self._style.features[layer].shape[-2:]).view(2, 1, 1)
         return Field(
             layer,
@@ -189,17 +190,6 @@ class Explorer:
         return F.grid_sample(
             style, grid.to(style), mode="bilinear", padding_mode="border", align_corners=False
         ).clamp(0, 1)
-
-    def _pair(self, layer: str) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        return (
-            self._content.features[layer],
-            self._style.features[layer],
-            self._content.weights(layer),
-            self._style.weights(layer),
-        )
-
-    def _sharpness(self, layer: str) -> float:
-        return names.CHANNELS[layer] / self._content.features[layer].shape[1]
 
     @staticmethod
     def _size(reference: Reference) -> tuple[int, int]:

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TypedDict
 
 import torch
 from torch import Tensor
@@ -25,31 +26,49 @@ from torch import Tensor
 from optistyle.encoders.layers import CHANNELS
 from optistyle.encoders.vgg import Features
 from optistyle.errors import unknown
-from optistyle.losses.base import References, Statistic, Target, content_weights, weighted_total
+from optistyle.losses.base import (
+    Reference,
+    References,
+    Statistic,
+    Target,
+    content_weights,
+    weighted_total,
+)
 from optistyle.losses.gram import gram_distance
 from optistyle.statistics import Moments, attend, blend, moments, weighted_sum
 
 CENTRES = ("both", "none", "target")
 
 
-def attended(references: References, layer: str) -> list[Tensor]:
-    """FA at a layer, one map of the content's shape per style.
+class Pairing(TypedDict):
+    """What `attend`, `log_attention` and `correspond` (see `statistics`) take, by their names."""
+
+    content: Tensor
+    style: Tensor
+    content_weights: Tensor
+    style_weights: Tensor
+    sharpness: float
+
+
+def pairing(content: Reference, style: Reference, layer: str) -> Pairing:
+    """The content's and the style's features at a layer, to be matched.
 
     The sharpness N_VGG / N gives inner products over a slim encoder's N channels the size that they
     have over VGG-19's.
     """
-    content = references.content
     feature = content.features[layer]
-    return [
-        attend(
-            feature,
-            style.features[layer],
-            content.weights(layer),
-            style.weights(layer),
-            sharpness=CHANNELS[layer] / feature.shape[1],
-        )
-        for style in references.styles
-    ]
+    return {
+        "content": feature,
+        "style": style.features[layer],
+        "content_weights": content.weights(layer),
+        "style_weights": style.weights(layer),
+        "sharpness": CHANNELS[layer] / feature.shape[1],
+    }
+
+
+def attended(references: References, layer: str) -> list[Tensor]:
+    """FA at a layer, one map of the content's shape per style."""
+    return [attend(**pairing(references.content, style, layer)) for style in references.styles]
 
 
 @dataclass(frozen=True)

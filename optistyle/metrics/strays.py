@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from optistyle.encoders.layers import CHANNELS
 from optistyle.encoders.vgg import VGG
 from optistyle.images import resize
+from optistyle.losses.attention import pairing
 from optistyle.losses.base import Reference
 from optistyle.statistics import correspond
 
@@ -40,19 +40,7 @@ def strays(
     ours, theirs, look = (
         Reference(encoder(x, (layer,))) for x in (output, resize(content, size), style)
     )
-    sharpness = CHANNELS[layer] / ours.features[layer].shape[1]
-    at, asked = (
-        correspond(
-            x.features[layer],
-            look.features[layer],
-            x.weights(layer),
-            look.weights(layer),
-            sharpness=sharpness,
-        )
-        .best.flatten(1)
-        .T
-        for x in (ours, theirs)
-    )
+    at, asked = (correspond(**pairing(x, look, layer)).best.flatten(1).T for x in (ours, theirs))
     rows, columns = ours.features[layer].shape[-2:]
     index = torch.arange(rows * columns, device=at.device)
     places = torch.stack([index // columns, index % columns], 1).float()
