@@ -97,6 +97,35 @@ def test_measure_averages_styles_by_their_shares(tiny: VGG, picture: Picture) ->
     assert found["gram_distance"] == pytest.approx(0.25 * apart[0] + 0.75 * apart[1])
 
 
+def test_metrics_of_content_do_not_look_at_the_style_and_are_measured_once(
+    tiny: VGG, picture: Picture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image, content, one, two = (picture(64, 64, seed) for seed in range(4))
+    counts = dict.fromkeys(metrics.METRICS, 0)
+
+    def counting(name: str) -> Callable[[metrics.Judged], float]:
+        metric = metrics.METRICS[name]
+
+        def counted(judged: metrics.Judged) -> float:
+            counts[name] += 1
+            return metric(judged)
+
+        return counted
+
+    for name in metrics.METRICS:
+        monkeypatch.setitem(metrics.METRICS, name, counting(name))
+    alone, other = (
+        metrics.measure(list(metrics.METRICS), image, content, [(style, 1.0)], tiny)
+        for style in (one, two)
+    )
+    same = {name for name in metrics.METRICS if alone[name] == other[name]}
+    assert same == metrics.OF_CONTENT
+    counts.update(dict.fromkeys(counts, 0))
+    both = metrics.measure(list(counts), image, content, [(one, 0.5), (two, 0.5)], tiny)
+    assert counts == {name: 1 if name in metrics.OF_CONTENT else 2 for name in counts}
+    assert all(both[name] == alone[name] for name in metrics.OF_CONTENT)
+
+
 def test_an_unknown_metric_is_named_with_the_nearest() -> None:
     with pytest.raises(InputError, match="self_similarity"):
         metrics.check(["self_similarty"])

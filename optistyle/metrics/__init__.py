@@ -36,6 +36,8 @@ METRICS: Mapping[str, Callable[[Judged], float]] = {
     "gram_distance": lambda j: gram_distance(j.output, j.style, j.encoder),
     "strays": lambda j: strays(j.output, j.content, j.style, j.encoder),
 }
+#: Those that do not look at the style.
+OF_CONTENT = frozenset(("self_similarity", "content_distance"))
 
 
 def check(names: Sequence[str]) -> tuple[str, ...]:
@@ -54,10 +56,12 @@ def measure(
     encoder: VGG,
 ) -> dict[str, float]:
     """The metrics of one picture; those of style are averaged over styles by their shares."""
-    return {
-        name: sum(
-            share * METRICS[name](Judged(output, content, style, encoder))
-            for style, share in styles
-        )
-        for name in check(names)
-    }
+    judged = [Judged(output, content, style, encoder) for style, _ in styles]
+    found = {}
+    for name in check(names):
+        if name in OF_CONTENT:
+            values = [METRICS[name](one) for one in judged[:1]] * len(judged)
+        else:
+            values = [METRICS[name](one) for one in judged]
+        found[name] = sum(share * value for (_, share), value in zip(styles, values, strict=True))
+    return found
