@@ -20,6 +20,7 @@ from optistyle import VGG, load_encoder
 from optistyle.experiments import grid
 from optistyle.experiments.engines import local
 from optistyle.experiments.intervals import Interval, bootstrap
+from optistyle.experiments.runs import finished
 from optistyle.experiments.sweep import sweep
 from optistyle.images import write_whole
 from optistyle.recipes import changed, preset
@@ -72,8 +73,7 @@ def run(encoder: str, work: Path, output: Path, options: Any) -> None:
     table: dict[str, list[Row]] = {label: [] for label in recipes}
     for row in jobs:
         for label, job in zip(recipes, row, strict=True):
-            manifest = json.loads((work / job.folder / "manifest.json").read_text())
-            table[label].append(manifest["metrics"])
+            table[label].append(finished(work / job.folder, job)["metrics"])
     found = findings(table)
     text = json.dumps({"rows": table, "findings": found}, indent=1, default=vars)
     write_whole((output / f"claims-{encoder}.json").resolve(), text.encode())

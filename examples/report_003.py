@@ -11,7 +11,6 @@ schedule at 512 px. --small is everything at 96 px with few iterations.
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +22,7 @@ from optistyle import read, write
 from optistyle.experiments import attention, plots
 from optistyle.experiments.ablations import ABLATIONS, ablate, markdown
 from optistyle.experiments.engines import local
+from optistyle.experiments.runs import write_json
 from optistyle.images import write_whole
 
 ROOT = Path(__file__).parents[1]
@@ -85,9 +85,7 @@ def main() -> None:
             write(stem.with_suffix(".jpg"), read(found.figure), quality=85)
             if found.curves is not None:
                 write_whole(Path(f"{stem}-curves.png").resolve(), found.curves.read_bytes())
-            write_whole(
-                stem.with_suffix(".json").resolve(), json.dumps(found.table, indent=1).encode()
-            )
+            write_json(stem.with_suffix(".json").resolve(), found.table)
             print(f"{name}, {encoder}\n{markdown(found.table)}", flush=True)
         if "attention" in options.only:
             explorer = attention.Explorer(

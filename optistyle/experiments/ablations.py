@@ -20,7 +20,8 @@ from optistyle.encoders.layers import BLOCK_STARTS, POOL5
 from optistyle.errors import InputError, unknown
 from optistyle.experiments import grid, plots
 from optistyle.experiments.engines import Engine
-from optistyle.experiments.sweep import Summary, is_finished, sweep
+from optistyle.experiments.runs import finished
+from optistyle.experiments.sweep import Summary, sweep
 from optistyle.recipes import changed, preset
 
 METRICS = ("content_distance", "gram_distance", "self_similarity", "strays")
@@ -168,26 +169,25 @@ def ablate(
     by_pair = [grid.jobs([c], [s], list(recipes.values()), METRICS) for c, s in pairs]
     summary = sweep([job for jobs in by_pair for job in jobs], output, engine, **options)
     done = {
-        (job.content, job.styles[0], json.dumps(job.recipe.as_dict())): output / job.folder
+        (job.content, job.styles[0], json.dumps(job.recipe.as_dict())): (folder, manifest)
         for jobs in by_pair
         for job in jobs
-        if is_finished(output / job.folder, job)
+        if (manifest := finished(folder := output / job.folder, job)) is not None
     }
 
-    def found(pair: tuple[Path, Path], label: str) -> Path | None:
+    def found(pair: tuple[Path, Path], label: str) -> tuple[Path, dict[str, Any]] | None:
         return done.get((*pair, json.dumps(recipes[label].as_dict())))
 
     rows = [
         [_cell(path, cell) for path in pair]
-        + [_cell(at / "picture.png" if (at := found(pair, x)) else None, cell) for x in recipes]
+        + [_cell(at[0] / "picture.png" if (at := found(pair, x)) else None, cell) for x in recipes]
         for pair in pairs
     ]
     figure = output / "figure.jpg"
     images.write(figure, images.sheet(rows, ["content", "style", *recipes]), quality=88)
     table = {}
     for label in recipes:
-        folders = [folder for pair in pairs if (folder := found(pair, label))]
-        manifests = [json.loads((x / "manifest.json").read_text()) for x in folders]
+        manifests = [at[1] for pair in pairs if (at := found(pair, label))]
         values = [{**m["metrics"], "seconds": sum(m["seconds"])} for m in manifests]
         table[label] = (
             {name: float(np.mean([value[name] for value in values])) for name in values[0]}
@@ -196,7 +196,7 @@ def ablate(
         )
     curves = None
     if ablation.curves:
-        first = {label: at for label in recipes if (at := found(pairs[0], label))}
+        first = {label: at[1] for label in recipes if (at := found(pairs[0], label))}
         curves = plots.losses(first, output / "curves.png")
     return Findings(figure, curves, table, summary)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -44,19 +43,18 @@ def save(figure: Figure, path: Path) -> None:
     images.write_whole(path.resolve(), buffer.getvalue())
 
 
-def losses(runs: Mapping[str, Path], path: Path) -> Path:
+def losses(runs: Mapping[str, Mapping[str, Any]], path: Path) -> Path:
     """Total losses against iterations and against seconds.
 
     An iteration is one evaluation of objective and gradient: at each scale the seconds are shared
     equally among its iterations.
 
     Args:
-        runs: label -> a folder of a sweep.
+        runs: label -> manifest.
         path: the figure.
     """
     figure, ((by_iteration, by_second),) = axes(1, 2, 4.5, 3.4)
-    for label, folder in runs.items():
-        manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+    for label, manifest in runs.items():
         totals = [row["total"] for row in manifest["trace"]]
         scales = [row["scale"] for row in manifest["trace"]]
         each = {s: manifest["seconds"][s] / scales.count(s) for s in set(scales)}

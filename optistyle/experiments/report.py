@@ -6,7 +6,6 @@ import base64
 import csv
 import html
 import io
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
@@ -17,6 +16,7 @@ from torch import Tensor
 
 from optistyle import images
 from optistyle.experiments.grid import Job, caption, varied
+from optistyle.experiments.runs import MANIFEST, finished
 from optistyle.recipes import Recipe, spell
 
 Row = Mapping[str, Any]
@@ -66,7 +66,7 @@ def contact_sheet(jobs: Sequence[Job], folders: Sequence[Path], path: Path) -> P
     cells: dict[tuple[str, str], Tensor] = {}
     for job, folder in zip(jobs, folders, strict=True):
         picture = folder / "picture.png"
-        if (folder / "manifest.json").is_file() and picture.is_file():
+        if (folder / MANIFEST).is_file() and picture.is_file():
             cells[job.pair, caption(job.recipe, names)] = _small(picture, _CELL)
     if not cells:
         return None
@@ -90,10 +90,10 @@ def page(jobs: Sequence[Job], rows: Sequence[Row], folders: Sequence[Path], path
     shown += [*dict.fromkeys(measured), "seconds", "status", "message"]
     head = "".join(f"<th>{html.escape(name)}</th>" for name in ("picture", *shown, "loss"))
     body = []
-    for row, folder in zip(rows, folders, strict=True):
-        finished = row["status"] == "finished"
-        image = _thumbnail(folder / "picture.png") if finished else ""
-        curve = _curve(folder / "manifest.json") if finished else ""
+    for job, row, folder in zip(jobs, rows, folders, strict=True):
+        manifest = finished(folder, job)
+        image = _thumbnail(folder / "picture.png") if manifest else ""
+        curve = _curve(manifest["trace"]) if manifest else ""
         cells = "".join(_cell(row.get(name)) for name in shown)
         body.append(f"<tr><td>{image}</td>{cells}<td>{curve}</td></tr>")
     failed = sum(row["status"] != "finished" for row in rows)
@@ -117,9 +117,8 @@ def _thumbnail(path: Path) -> str:
     return f'<img src="data:image/jpeg;base64,{base64.b64encode(data).decode()}" alt="">'
 
 
-def _curve(manifest: Path) -> str:
+def _curve(trace: Sequence[Mapping[str, Any]]) -> str:
     """The total loss against iterations as an SVG, logarithmic; scales follow one another."""
-    trace = json.loads(manifest.read_text(encoding="utf-8"))["trace"]
     totals = [row["total"] for row in trace if row["total"] and row["total"] > 0]
     if len(totals) < 2:
         return ""

@@ -31,9 +31,10 @@ from optistyle.errors import InputError
 from optistyle.experiments import report
 from optistyle.experiments.engines import Engine, local
 from optistyle.experiments.grid import Job
+from optistyle.experiments.runs import MANIFEST, finished, write_json
 from optistyle.experiments.work import Failure, Outcome, Worker
 
-_OWNER, _MANIFEST, _FAILURE = "sweep.json", "manifest.json", "failure.json"
+_OWNER, _FAILURE = "sweep.json", "failure.json"
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,7 @@ def sweep(
     _claim(output, jobs)
     engine = engine or local()
     _measure_anew(jobs, output)
-    left = [job for job in jobs if not is_finished(output / job.folder, job)]
+    left = [job for job in jobs if finished(output / job.folder, job) is None]
     kept, failed = len(jobs) - len(left), 0
     with _Progress(len(jobs), kept, stream) as progress:
         for event in engine(left) if left else ():
@@ -94,29 +95,20 @@ def sweep(
     return Summary(folders, len(left) - failed, kept, failed, results, sheet, page)
 
 
-def is_finished(folder: Path, job: Job) -> bool:
-    """Whether a folder holds this very job's whole result, its metrics included."""
-    try:
-        manifest = json.loads((folder / _MANIFEST).read_text(encoding="utf-8"))
-        measured = set(manifest.get("metrics", ()))
-        return manifest["key"] == job.key and set(job.metrics) <= measured
-    except (OSError, ValueError, KeyError, TypeError):
-        return False
-
-
 def _measure_anew(jobs: Sequence[Job], output: Path) -> None:
     """Measure what is asked for now of pictures that are there: no run is repeated for that."""
     worker = Worker()
     for job in jobs:
         folder = output / job.folder
-        if is_finished(folder, job) or not is_finished(folder, replace(job, metrics=())):
+        if finished(folder, job) is not None:
+            continue
+        manifest = finished(folder, replace(job, metrics=()))
+        if manifest is None:
             continue
         with contextlib.suppress(InputError):  # without its picture the run is repeated
             picture = images.read(folder / "picture.png")
-            manifest = json.loads((folder / _MANIFEST).read_text(encoding="utf-8"))
             manifest["judge"], manifest["metrics"] = worker.judge(job, picture.pixels)
-            text = json.dumps(manifest, indent=1)
-            images.write_whole(folder.resolve() / _MANIFEST, text.encode())
+            write_json(folder.resolve() / MANIFEST, manifest)
 
 
 def row(job: Job, folder: Path) -> dict[str, Any]:
@@ -127,13 +119,13 @@ def row(job: Job, folder: Path) -> dict[str, Any]:
         "folder": folder.name,
         **report.settings(job.recipe),
     }
-    if not is_finished(folder, job):
+    manifest = finished(folder, job)
+    if manifest is None:
         try:
             message = json.loads((folder / _FAILURE).read_text(encoding="utf-8"))["message"]
         except (OSError, ValueError, KeyError):
             message = "not run"
         return {**start, "status": "failed", "message": message}
-    manifest = json.loads((folder / _MANIFEST).read_text(encoding="utf-8"))
     return {
         **start,
         "encoder_used": manifest["encoder"],
@@ -164,7 +156,7 @@ def _claim(output: Path, jobs: Sequence[Job]) -> None:
         elif output.is_dir() and any(output.iterdir()):
             raise InputError(f"{output} is not empty, and not a sweep's: choose another -o")
         output.mkdir(parents=True, exist_ok=True)
-        images.write_whole(owner.resolve(), json.dumps({"jobs": keys}, indent=1).encode())
+        write_json(owner.resolve(), {"jobs": keys})
     except (OSError, ValueError, KeyError, TypeError) as error:
         if isinstance(error, InputError):
             raise
@@ -174,16 +166,14 @@ def _claim(output: Path, jobs: Sequence[Job]) -> None:
 def _write(folder: Path, job: Job, news: Outcome | Failure) -> None:
     """A job's files, the one that says that all are there last."""
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / _MANIFEST).unlink(missing_ok=True)
+    (folder / MANIFEST).unlink(missing_ok=True)
     (folder / _FAILURE).unlink(missing_ok=True)
     if isinstance(news, Failure):
-        text = json.dumps({"key": job.key, "message": news.message}, indent=1)
-        images.write_whole(folder.resolve() / _FAILURE, text.encode())
+        write_json(folder.resolve() / _FAILURE, {"key": job.key, "message": news.message})
         return
     images.write_whole(folder.resolve() / "picture.png", news.png)
     images.write_whole(folder.resolve() / "trace.csv", _csv(news.manifest["trace"]).encode())
-    text = json.dumps({"key": job.key, **news.manifest}, indent=1)
-    images.write_whole(folder.resolve() / _MANIFEST, text.encode())
+    write_json(folder.resolve() / MANIFEST, {"key": job.key, **news.manifest})
 
 
 def _csv(rows: Sequence[Mapping[str, Any]]) -> str:
