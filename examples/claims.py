@@ -16,8 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from optistyle import VGG, load_encoder
 from optistyle.experiments import grid
+from optistyle.experiments.ablations import METRICS
 from optistyle.experiments.engines import local
 from optistyle.experiments.intervals import Interval, bootstrap
 from optistyle.experiments.runs import finished
@@ -26,7 +26,6 @@ from optistyle.images import write_whole
 from optistyle.recipes import changed, preset
 
 RC2021 = Path(__file__).parents[2] / "shared" / "images" / "rc2021"
-METRICS = ("content_distance", "gram_distance", "self_similarity", "strays")
 BETAS = {"slim": (1e7, 3e7), "vgg19": (3e6, 1e7, 3e7)}
 ITERATIONS = {"slim": "100", "vgg19": "60"}
 GRAM = {"gram, gamma 6e6": {"gamma": 6e6}}
@@ -34,11 +33,6 @@ LOCAL = {"local, gamma 3": {"gamma": 3.0, "attention_form": "local"}}
 WITH = {"slim": {**GRAM, **LOCAL}, "vgg19": GRAM}
 
 Row = Mapping[str, float]
-
-
-def judge(encoder: str) -> VGG:
-    """An encoder by name."""
-    return load_encoder(encoder)
 
 
 def pairs(count: int) -> list[tuple[Path, Path]]:

@@ -18,7 +18,7 @@ import claims
 from PIL import Image
 from skimage import data
 
-from optistyle import read, write
+from optistyle import load_encoder, read, write
 from optistyle.experiments import attention, plots
 from optistyle.experiments.ablations import ABLATIONS, ablate, markdown
 from optistyle.experiments.engines import local
@@ -89,7 +89,7 @@ def main() -> None:
             print(f"{name}, {encoder}\n{markdown(found.table)}", flush=True)
         if "attention" in options.only:
             explorer = attention.Explorer(
-                *pairs[0], encoder=claims.judge(encoder), size=96 if options.small else 512
+                *pairs[0], encoder=load_encoder(encoder), size=96 if options.small else 512
             )
             figure = attention.figure(explorer, POINTS)
             plots.save(figure, options.output / f"attention-{encoder}.jpg")

@@ -13,12 +13,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from optistyle import images
 from optistyle.encoders.layers import BLOCK_STARTS, POOL5
 from optistyle.errors import InputError, unknown
-from optistyle.experiments import grid, plots
+from optistyle.experiments import grid, plots, report
 from optistyle.experiments.engines import Engine
 from optistyle.experiments.runs import finished
 from optistyle.experiments.sweep import Summary, sweep
@@ -178,9 +177,13 @@ def ablate(
     def found(pair: tuple[Path, Path], label: str) -> tuple[Path, dict[str, Any]] | None:
         return done.get((*pair, json.dumps(recipes[label].as_dict())))
 
+    blank = torch.ones(1, 3, cell, cell)
     rows = [
-        [_cell(path, cell) for path in pair]
-        + [_cell(at[0] / "picture.png" if (at := found(pair, x)) else None, cell) for x in recipes]
+        [report.small(path, cell) for path in pair]
+        + [
+            report.small(at[0] / "picture.png", cell) if (at := found(pair, label)) else blank
+            for label in recipes
+        ]
         for pair in pairs
     ]
     figure = output / "figure.jpg"
@@ -199,14 +202,6 @@ def ablate(
         first = {label: at[1] for label in recipes if (at := found(pairs[0], label))}
         curves = plots.losses(first, output / "curves.png")
     return Findings(figure, curves, table, summary)
-
-
-def _cell(path: Path | None, side: int) -> Tensor:
-    if path is None:
-        return torch.ones(1, 3, side, side)
-    picture = images.read(path)
-    size = images.fit_longer_side(picture.height, picture.width, side)
-    return images.resize(picture.pixels, size)
 
 
 def markdown(table: Mapping[str, Mapping[str, float]]) -> str:

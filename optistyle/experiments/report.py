@@ -67,7 +67,7 @@ def contact_sheet(jobs: Sequence[Job], folders: Sequence[Path], path: Path) -> P
     for job, folder in zip(jobs, folders, strict=True):
         picture = folder / "picture.png"
         if (folder / MANIFEST).is_file() and picture.is_file():
-            cells[job.pair, caption(job.recipe, names)] = _small(picture, _CELL)
+            cells[job.pair, caption(job.recipe, names)] = small(picture, _CELL)
     if not cells:
         return None
     blank = next(iter(cells.values())).new_ones(1, 3, 16, 16)
@@ -76,7 +76,8 @@ def contact_sheet(jobs: Sequence[Job], folders: Sequence[Path], path: Path) -> P
     return path
 
 
-def _small(path: Path, side: int) -> Tensor:
+def small(path: Path, side: int) -> Tensor:
+    """The picture in a file, (1, 3, H, W) in [0, 1], with that longer side in px."""
     picture = images.read(path)
     size = images.fit_longer_side(picture.height, picture.width, side)
     return images.resize(picture.pixels, size)
@@ -113,7 +114,7 @@ def _cell(value: Any) -> str:
 
 
 def _thumbnail(path: Path) -> str:
-    data = images.encode(_small(path, _THUMBNAIL), "JPEG", quality=85)
+    data = images.encode(small(path, _THUMBNAIL), "JPEG", quality=85)
     return f'<img src="data:image/jpeg;base64,{base64.b64encode(data).decode()}" alt="">'
 
 
