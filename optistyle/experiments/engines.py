@@ -7,6 +7,7 @@ bytes and write nothing; only the process that started the sweep does.
 from __future__ import annotations
 
 import contextlib
+import functools
 import getpass
 import itertools
 import multiprocessing
@@ -25,7 +26,7 @@ from typing import Any
 import torch
 
 from optistyle.errors import InputError
-from optistyle.experiments.grid import Job
+from optistyle.experiments.grid import FILES, Job
 from optistyle.experiments.work import Failure, Outcome, Worker
 from optistyle.images import digest, write_whole
 from optistyle.recipes import changed
@@ -162,6 +163,7 @@ def ray(address: str | None = None, *, threads: int = 1, gpus: float | None = No
             if wanted is None:
                 wanted = 1.0 if library.cluster_resources().get("GPU", 0) else 0.0
             news = Queue(actor_options={"num_cpus": 0})
+            # Ray ends a worker after one job on a GPU unless max_calls is 0.
             remote = library.remote(
                 num_cpus=threads, num_gpus=wanted, max_retries=ATTEMPTS - 1, max_calls=0
             )(_on_cluster)
@@ -223,7 +225,10 @@ def _connect(library: Any, address: str | None) -> None:
         raise InputError(f"no Ray cluster answers at {address}: {reason}")
 
 
-_workers: dict[int, Worker] = {}
+@functools.cache
+def _worker() -> Worker:
+    """This process's own, kept from job to job."""
+    return Worker()
 
 
 def _on_cluster(
@@ -231,16 +236,14 @@ def _on_cluster(
 ) -> Outcome | Failure:
     """One job in a Ray worker, which keeps its encoder for the next one."""
     torch.set_num_threads(threads)
-    worker = _workers.setdefault(os.getpid(), Worker())
     here = _unpacked(job, dict(zip(names, contents, strict=True)))
-    outcome = worker.attempt(here, lambda share: news.put((index, share)))
+    outcome = _worker().attempt(here, lambda share: news.put((index, share)))
     if isinstance(outcome, Outcome):
         manifest = dict(outcome.manifest)
         manifest["inputs"] = _renamed(manifest["inputs"], job)
         manifest["recipe"] = {
             **manifest["recipe"],
-            "init": job.recipe.init,
-            "weights": job.recipe.weights,
+            **{name: getattr(job.recipe, name) for name in FILES},
         }
         return replace(outcome, manifest=manifest)
     return outcome
@@ -263,7 +266,7 @@ def _unpacked(job: Job, contents: Mapping[str, bytes]) -> Job:
     new = {path: located(path) for path in job.digests}
     named = {
         name: str(new[Path(value)])
-        for name in ("init", "weights")
+        for name in FILES
         if (value := getattr(job.recipe, name)) and Path(value) in new
     }
     return replace(
@@ -281,6 +284,6 @@ def _renamed(inputs: Mapping[str, Any], job: Job) -> dict[str, Any]:
     def entry(path: Path) -> dict[str, str]:
         return {"path": str(path.resolve()), "sha256": job.digests[path]}
 
-    named = [name for name in ("init", "weights") if name in inputs]
+    named = [name for name in FILES if name in inputs]
     files = {name: entry(Path(getattr(job.recipe, name))) for name in named}
     return {"content": entry(job.content), "styles": [entry(s) for s in job.styles], **files}

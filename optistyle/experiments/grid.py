@@ -43,7 +43,7 @@ else:
 
 _KEYS = ("contents", "styles", "metrics", "preset", "settings", "grid", "runs")
 #: Settings that name files.
-_FILES = ("init", "weights")
+FILES = ("init", "weights")
 
 
 @dataclass(frozen=True)
@@ -65,14 +65,14 @@ class Job:
     @property
     def files(self) -> tuple[Path, ...]:
         """All files that it reads."""
-        named = [getattr(self.recipe, name) for name in _FILES]
+        named = [getattr(self.recipe, name) for name in FILES]
         return (self.content, *self.styles, *(Path(x) for x in named if x and x not in INITS))
 
     @cached_property
     def key(self) -> str:
         """Stands for the content of all inputs and the settings: the same key, the same picture."""
         settings = self.recipe.as_dict()
-        for name in _FILES:
+        for name in FILES:
             if settings[name] and settings[name] not in INITS:
                 settings[name] = self.digests[Path(settings[name])]
         hashes = [self.digests[path] for path in (self.content, *self.styles)]
@@ -185,7 +185,7 @@ def _located(table: Mapping[str, Any], key: str, folder: Path) -> dict[str, Any]
 
 def _locate(name: str, value: Any, folder: Path) -> Any:
     """The files that settings name are seen from the grid's folder, as images are."""
-    if name in _FILES and isinstance(value, str) and value not in INITS:
+    if name in FILES and isinstance(value, str) and value not in INITS:
         return str(folder / value)
     return value
 
