@@ -25,6 +25,7 @@ bench: $(STAMP)
 figures: $(STAMP)
 	$(BIN)/python examples/sheets.py $(if $(SMALL),--size 96 -o out/small)
 	$(BIN)/python examples/report_003.py $(if $(SMALL),--small -o out/small/report-003)
+	$(if $(SMALL),,$(BIN)/python examples/report_003_tables.py)
 
 # The style images in examples/styles/.
 paintings: $(STAMP)
