@@ -1,4 +1,4 @@
-"""``python -m benchmarks [speed|encoders|calibration]``; speed and encoders without a name."""
+"""``python -m benchmarks [NAME]``: speed and encoders without one; see --help."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from benchmarks import calibration, encoders, speed
+from benchmarks import baselines, calibration, encoders, speed
 
 
 @click.group(invoke_without_command=True)
@@ -44,6 +44,24 @@ def encoders_command(names: tuple[str, ...], work: Path, own_pairs: bool) -> Non
 def calibration_command(folder: Path | None) -> None:
     """The calibration pictures against the photographs in FOLDER (scikit-image's without it)."""
     calibration.main(folder)
+
+
+@main.command("baselines")
+@click.argument("names", nargs=-1)
+@click.option("--work", type=click.Path(path_type=Path), default=Path("out/baselines"))
+@click.option("--own-pairs", is_flag=True, help="Our own pictures in place of the held-out set.")
+def baselines_command(names: tuple[str, ...], work: Path, own_pairs: bool) -> None:
+    """What feed-forward models and the optimiser paint, judged in the real VGG-19."""
+    baselines.main(work, own_pairs, names)
+
+
+@main.command("warm-starts")
+@click.argument("names", nargs=-1)
+@click.option("--work", type=click.Path(path_type=Path), default=Path("out/warm-starts"))
+@click.option("--pairs", "count", type=int, default=10, show_default=True)
+def warm_command(names: tuple[str, ...], work: Path, count: int) -> None:
+    """How many iterations starting from a model's picture saves (an hour or two on two cores)."""
+    baselines.warm_main(work, names or ("adain",), count)
 
 
 if __name__ == "__main__":

@@ -23,9 +23,9 @@ SMALLEST, LARGEST = 16, 32_768  # pixels of the longer side
 #: Where coarse-to-fine starts: the strokes of the picture are laid at this longer side.
 FIRST_SCALE = 256
 COLOR_MODES = ("luminance", "histogram", "covariance")
-INITS = ("content", "style", "noise", "grey")
 #: Feed-forward models of any style, whose picture a run can start from.
 WARM_STARTS = ("adain", "multiadain", "sanet", "adaattn")
+INITS = ("content", "style", "noise", "grey", *WARM_STARTS)
 STYLE_LOSSES = ("gram", "wasserstein")
 ATTENTION_FORMS = ("gram", "local")
 ORIGINAL = "original"
@@ -108,8 +108,8 @@ class Recipe:
     init: str = _setting(
         "content",
         "Optimisation",
-        f"Where to start: {', '.join(INITS)}; painted by {', '.join(WARM_STARTS)}; or a file.",
-        metavar="content|style|noise|grey|MODEL|FILE",
+        f"Where to start; {', '.join(WARM_STARTS)}: from what that model paints.",
+        metavar="|".join((*INITS, "FILE")),
     )
     seed: int = _setting(0, "Optimisation", "Seed of --init noise.")
 

@@ -214,7 +214,7 @@ class Run:
             **{
                 name: _identified(file)
                 for name, file in (("init", recipe.init), ("weights", recipe.weights))
-                if file is not None and file not in (*INITS, *WARM_STARTS)
+                if file is not None and file not in INITS
             },
         }
         if encoder is None:
@@ -402,8 +402,7 @@ class Run:
             size = self.schedule[0][0]
             return paint(model, self._content, self._styles, size, shares=self._shares).pixels
         if not Path(init).exists():
-            known = ", ".join((*INITS, *WARM_STARTS))
-            raise InputError(f"init {init!r} is neither a file nor one of {known}")
+            raise InputError(f"init {init!r} is neither a file nor one of {', '.join(INITS)}")
         return images.read(init).pixels
 
     def _start(self, size: tuple[int, int]) -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -103,14 +104,14 @@ def test_metrics_of_content_do_not_look_at_the_style_and_are_measured_once(
     image, content, one, two = (picture(64, 64, seed) for seed in range(4))
     counts = dict.fromkeys(metrics.METRICS, 0)
 
-    def counting(name: str) -> Callable[[metrics.Judged], float]:
+    def counting(name: str) -> metrics.Metric:
         metric = metrics.METRICS[name]
 
         def counted(judged: metrics.Judged) -> float:
             counts[name] += 1
-            return metric(judged)
+            return metric.measure(judged)
 
-        return counted
+        return replace(metric, measure=counted)
 
     for name in metrics.METRICS:
         monkeypatch.setitem(metrics.METRICS, name, counting(name))
@@ -119,11 +120,12 @@ def test_metrics_of_content_do_not_look_at_the_style_and_are_measured_once(
         for style in (one, two)
     )
     same = {name for name in metrics.METRICS if alone[name] == other[name]}
-    assert same == metrics.OF_CONTENT
+    of_content = {n for n, metric in metrics.METRICS.items() if metric.of == "content"}
+    assert same == of_content
     counts.update(dict.fromkeys(counts, 0))
     both = metrics.measure(list(counts), image, content, [(one, 0.5), (two, 0.5)], tiny)
-    assert counts == {name: 1 if name in metrics.OF_CONTENT else 2 for name in counts}
-    assert all(both[name] == alone[name] for name in metrics.OF_CONTENT)
+    assert counts == {name: 1 if name in of_content else 2 for name in counts}
+    assert all(both[name] == alone[name] for name in of_content)
 
 
 def test_an_unknown_metric_is_named_with_the_nearest() -> None:

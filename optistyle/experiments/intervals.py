@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,17 +21,27 @@ class Interval:
         return f"{self.mean:.3g} [{self.low:.3g}, {self.high:.3g}]"
 
 
+def _mean(values: np.ndarray) -> np.ndarray:
+    return values.mean(-1)
+
+
 def bootstrap(
-    values: Sequence[float], *, level: float = 0.95, draws: int = 10_000, seed: int = 0
+    values: Sequence[float] | np.ndarray,
+    statistic: Callable[[np.ndarray], np.ndarray] = _mean,
+    *,
+    level: float = 0.95,
+    draws: int = 10_000,
+    seed: int = 0,
 ) -> Interval:
     """The mean with its percentile bootstrap interval (Efron & Tibshirani 1993, chapter 13).
 
     Args:
-        values: one per independent unit, such as a pair of images.
+        values: (count, ...), a number or several per independent unit, such as a pair of images.
+        statistic: in place of the mean, of (..., count) or (..., count, several).
         level: of confidence. draws: resamples. seed: of the resampling.
     """
     given = np.asarray(values, dtype=float)
     picks = np.random.default_rng(seed).integers(len(given), size=(draws, len(given)))
     tail = 100 * (1 - level) / 2
-    low, high = np.percentile(given[picks].mean(1), [tail, 100 - tail])
-    return Interval(float(given.mean()), float(low), float(high), len(given))
+    low, high = np.percentile(statistic(given[picks]), [tail, 100 - tail])
+    return Interval(float(statistic(given)), float(low), float(high), len(given))

@@ -16,14 +16,21 @@ if TYPE_CHECKING:
 _SUFFIXES = (".png", ".jpg", ".pdf", ".svg")
 
 
-def axes(rows: int, columns: int, width: float = 3.2, height: float = 3.0) -> tuple[Figure, Any]:
+def axes(
+    rows: int,
+    columns: int,
+    width: float = 3.2,
+    height: float = 3.0,
+    projection: str | None = None,
+) -> tuple[Figure, Any]:
     """A figure and its (rows, columns) axes; ``width`` and ``height`` of each in inches."""
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
         raise InputError('figures need matplotlib: pip install "optistyle[experiments]"') from error
     figure = Figure(figsize=(width * columns, height * rows), layout="constrained")
-    return figure, figure.subplots(rows, columns, squeeze=False)
+    kind = {"projection": projection}
+    return figure, figure.subplots(rows, columns, squeeze=False, subplot_kw=kind)
 
 
 def check_writable(path: Path, inputs: Sequence[Path]) -> None:

@@ -89,23 +89,46 @@ def page(jobs: Sequence[Job], rows: Sequence[Row], folders: Sequence[Path], path
     shown = ["content", "style", *names]
     measured = [n for row in rows for n in row if n.startswith(("loss_", "metric_"))]
     shown += [*dict.fromkeys(measured), "seconds", "status", "message"]
-    head = "".join(f"<th>{html.escape(name)}</th>" for name in ("picture", *shown, "loss"))
     body = []
     for job, row, folder in zip(jobs, rows, folders, strict=True):
         manifest = finished(folder, job)
-        image = _thumbnail(folder / "picture.png") if manifest else ""
+        image = thumbnail(folder / "picture.png") if manifest else ""
         curve = _curve(manifest["trace"]) if manifest else ""
-        cells = "".join(_cell(row.get(name)) for name in shown)
+        cells = "".join(cell(row.get(name)) for name in shown)
         body.append(f"<tr><td>{image}</td>{cells}<td>{curve}</td></tr>")
     failed = sum(row["status"] != "finished" for row in rows)
-    text = _PAGE.format(
-        count=len(rows), failed=f", {failed} failed" * bool(failed), head=head, body="\n".join(body)
-    )
+    title = f"{len(rows)} runs" + f", {failed} failed" * bool(failed)
+    note = "Losses are weighted, of the picture as saved."
+    text = sortable(title, note, ("picture", *shown, "loss"), body)
     images.write_whole(path.resolve(), text.encode())
     return path
 
 
-def _cell(value: Any) -> str:
+def sortable(
+    title: str,
+    note: str,
+    head: Sequence[str],
+    body: Sequence[str],
+    style: str = "",
+    before: str = "",
+) -> str:
+    """A page that needs nothing but a browser: a table that sorts by a click on a heading.
+
+    Args:
+        title, note: plain text. head: of the columns. body: ``<tr>`` elements of `cell`.
+        style: further CSS. before: HTML above the table.
+    """
+    return _PAGE.format(
+        title=html.escape(title),
+        note=html.escape(note),
+        style=style,
+        before=before,
+        head="".join(f"<th>{html.escape(name)}</th>" for name in head),
+        body="\n".join(body),
+    )
+
+
+def cell(value: Any) -> str:
     if isinstance(value, float):
         return f'<td data-value="{value!r}">{value:.4g}</td>'
     text = "" if value is None else str(value)
@@ -113,9 +136,15 @@ def _cell(value: Any) -> str:
     return f'<td data-value="{html.escape(text)}">{html.escape(shown)}</td>'
 
 
-def _thumbnail(path: Path) -> str:
+def thumbnail(path: Path) -> str:
+    """A small picture as an ``img``, its data in it."""
+    return f'<img src="{thumbnail_data(path)}" alt="">'
+
+
+def thumbnail_data(path: Path) -> str:
+    """A small picture as a ``data:`` address."""
     data = images.encode(small(path, _THUMBNAIL), "JPEG", quality=85)
-    return f'<img src="data:image/jpeg;base64,{base64.b64encode(data).decode()}" alt="">'
+    return f"data:image/jpeg;base64,{base64.b64encode(data).decode()}"
 
 
 def _curve(trace: Sequence[Mapping[str, Any]]) -> str:
@@ -137,7 +166,7 @@ def _curve(trace: Sequence[Mapping[str, Any]]) -> str:
 
 
 _PAGE = """<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><title>optistyle: {count} runs</title>
+<html lang="en"><head><meta charset="utf-8"><title>optistyle: {title}</title>
 <style>
 body {{ font: 14px system-ui, sans-serif; margin: 1.5em; }}
 table {{ border-collapse: collapse; }}
@@ -146,16 +175,18 @@ th {{ cursor: pointer; position: sticky; top: 0; background: #fff; }}
 th[data-order]::after {{ content: " \\25B4"; }}
 th[data-order="-1"]::after {{ content: " \\25BE"; }}
 img {{ display: block; }}
+{style}
 </style></head><body>
-<h1>{count} runs{failed}</h1>
-<p>Click a heading to sort. Losses are weighted, of the picture as saved.</p>
-<table><thead><tr>{head}</tr></thead><tbody>
+<h1>{title}</h1>
+{before}
+<p>Click a heading to sort. {note}</p>
+<table id="rows"><thead><tr>{head}</tr></thead><tbody>
 {body}
 </tbody></table>
 <script>
-for (const th of document.querySelectorAll("th")) th.onclick = () => {{
+for (const th of document.querySelectorAll("#rows th")) th.onclick = () => {{
   const order = th.dataset.order === "1" ? -1 : 1, column = th.cellIndex;
-  const body = document.querySelector("tbody");
+  const body = document.querySelector("#rows tbody");
   const value = row => row.cells[column].dataset.value ?? "";
   const compare = (a, b) => {{
     const [x, y] = [value(a), value(b)];
@@ -164,7 +195,7 @@ for (const th of document.querySelectorAll("th")) th.onclick = () => {{
     return order * (numbers ? x - y : x.localeCompare(y));
   }};
   body.append(...[...body.rows].sort(compare));
-  document.querySelectorAll("th").forEach(other => delete other.dataset.order);
+  document.querySelectorAll("#rows th").forEach(other => delete other.dataset.order);
   th.dataset.order = order;
 }};
 </script></body></html>

@@ -29,15 +29,28 @@ class Judged:
     encoder: VGG
 
 
-#: Name -> metric. All of these are better when lower.
-METRICS: Mapping[str, Callable[[Judged], float]] = {
-    "self_similarity": lambda j: self_similarity(j.output, j.content),
-    "content_distance": lambda j: content_distance(j.output, j.content, j.encoder),
-    "gram_distance": lambda j: gram_distance(j.output, j.style, j.encoder),
-    "strays": lambda j: strays(j.output, j.content, j.style, j.encoder),
+@dataclass(frozen=True)
+class Metric:
+    """How a picture is judged.
+
+    Attributes:
+        of: what it is about: ``content`` (the style is not looked at) or ``style``.
+        measure: the number. better: ``lower`` or ``higher``.
+    """
+
+    of: str
+    measure: Callable[[Judged], float]
+    better: str = "lower"
+
+
+METRICS: Mapping[str, Metric] = {
+    "self_similarity": Metric("content", lambda j: self_similarity(j.output, j.content)),
+    "content_distance": Metric(
+        "content", lambda j: content_distance(j.output, j.content, j.encoder)
+    ),
+    "gram_distance": Metric("style", lambda j: gram_distance(j.output, j.style, j.encoder)),
+    "strays": Metric("style", lambda j: strays(j.output, j.content, j.style, j.encoder)),
 }
-#: Those that do not look at the style.
-OF_CONTENT = frozenset(("self_similarity", "content_distance"))
 
 
 def check(names: Sequence[str]) -> tuple[str, ...]:
@@ -59,9 +72,10 @@ def measure(
     judged = [Judged(output, content, style, encoder) for style, _ in styles]
     found = {}
     for name in check(names):
-        if name in OF_CONTENT:
-            values = [METRICS[name](one) for one in judged[:1]] * len(judged)
+        metric = METRICS[name]
+        if metric.of == "content":
+            values = [metric.measure(judged[0])] * len(judged)
         else:
-            values = [METRICS[name](one) for one in judged]
+            values = [metric.measure(one) for one in judged]
         found[name] = sum(share * value for (_, share), value in zip(styles, values, strict=True))
     return found

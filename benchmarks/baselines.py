@@ -1,0 +1,270 @@
+"""Feed-forward models against the optimiser, judged in the real VGG-19; and warm starts.
+
+**Quality**: the held-out pairs at 512 px, painted by every model whose weights are at hand and by
+the optimiser's default run. In VGG-19: *style*, the mean over relu1_1 … relu5_1 of |G - S|² / |S|²,
+and *content*, |F - C|² / |C|² at relu4_2; *self-similarity* to the content (report 000's preset).
+``adain, 16x`` is AdaIN without parameters of its own between encoder4 and decoder4 of Wang et al.
+(collaborative distillation, CVPR 2020): what a trained AdaIN has to beat.
+
+**Warm starts**: how many iterations at a single scale of 512 px, and seconds, it takes from a
+model's picture to the objective that a content start has after 500, and to that of the default
+schedule's result.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from benchmarks import pairs, record
+from optistyle import baselines, metrics
+from optistyle.baselines.adain import AdaIN
+from optistyle.baselines.base import Baseline
+from optistyle.baselines.codec import CONVOLUTIONS, Decoder
+from optistyle.baselines.paint import paint
+from optistyle.encoders import load
+from optistyle.encoders.vgg import VGG
+from optistyle.encoders.weights import load_tensors
+from optistyle.images import Picture
+from optistyle.observers import Observer, Step
+from optistyle.recipes import WARM_STARTS, Recipe
+from optistyle.run import stylize
+
+SIZE = 512
+JUDGED = ("gram_distance", "content_distance", "self_similarity")
+_SHARED = pairs.ROOT.parent / "shared" / "weights"
+
+#: Content and style, (1, 3, H, W) each, to a painted one.
+Painter = Callable[[Tensor, Tensor], Tensor]
+
+
+def distilled(folder: Path) -> AdaIN:
+    """AdaIN between the published encoder4 and decoder4."""
+    theirs, _ = load_tensors(folder / "encoder4.pth")
+    matrix = theirs["conv0.weight"][:, :, 0, 0].double()
+    mean = -torch.linalg.solve(matrix, theirs["conv0.bias"].double())
+    weights = {
+        f"conv{key[4]}_{key[5]}{key[6:]}": x
+        for key, x in theirs.items()
+        if key[4] != "0" and "aux" not in key
+    }
+    first = torch.einsum("omhw,mi->oihw", weights["conv1_1.weight"].double(), matrix)
+    weights["conv1_1.weight"] = first.float()
+    encoder = VGG(weights, mean=mean.float(), pooling="max", name="vgg19-16x")
+    model = AdaIN(encoder, Decoder((16, 32, 64, 128)))
+    decoder, _ = load_tensors(folder / "decoder4.pth")
+    parts = ("weight", "bias")
+    found = {f"{c}.{p}": decoder[f"{c.replace('_', '')}.{p}"] for c in CONVOLUTIONS for p in parts}
+    model.decoder.load_state_dict(found)
+    return model.requires_grad_(False).eval()
+
+
+def painters() -> dict[str, Painter]:
+    """Every model of any style whose weights are at hand, and what they stand between."""
+    models: dict[str, Baseline] = {
+        name: baselines.load(name) for name in WARM_STARTS if baselines.packaged(name).is_file()
+    }
+    if (_SHARED / "microast").is_dir():
+        models["microast"] = baselines.load("microast", files=[_SHARED / "microast"])
+    if (_SHARED / "vgg19-16x").is_dir():
+        models["adain, 16x"] = distilled(_SHARED / "vgg19-16x")
+
+    def feed_forward(model: Baseline) -> Painter:
+        def painter(content: Tensor, style: Tensor) -> Tensor:
+            size = (content.shape[-2], content.shape[-1])
+            return paint(model, Picture(content), [Picture(style)], size).pixels
+
+        return painter
+
+    return {
+        "content image": lambda content, style: content,
+        "style image": lambda content, style: style,
+        **{name: feed_forward(model) for name, model in models.items()},
+        "optimiser": lambda content, style: stylize(content, style, Recipe(size=SIZE)).image,
+    }
+
+
+def quality(work: Path, own_pairs: bool, names: tuple[str, ...]) -> list[dict[str, Any]]:
+    """One row per painter and pair; the optimiser's are kept in ``work``."""
+    judge, rows = load("vgg19"), []
+    work.mkdir(parents=True, exist_ok=True)
+    for name, painter in painters().items():
+        if names and name not in names:
+            continue
+        for pair, (content, style) in _pairs(own_pairs).items():
+            path = work / f"{name} {pair}.json".replace(" ", "_")
+            if name != "optimiser":  # models change: only what takes minutes is kept
+                path.unlink(missing_ok=True)
+            rows.append(
+                _kept(
+                    path,
+                    {"by": name, "pair": pair},
+                    partial(_judged, painter, content, style, judge),
+                )
+            )
+    return rows
+
+
+def _judged(painter: Painter, content: Tensor, style: Tensor, judge: VGG) -> dict[str, float]:
+    started = time.perf_counter()
+    output = painter(content, style)
+    seconds = time.perf_counter() - started
+    return {
+        "seconds": seconds,
+        **metrics.measure(JUDGED, output, content, [(style, 1.0)], judge),
+    }
+
+
+def _pairs(own_pairs: bool) -> Mapping[str, tuple[Tensor, Tensor]]:
+    return pairs.own(SIZE) if own_pairs else pairs.held_out(SIZE)
+
+
+def quality_table(rows: list[dict[str, Any]]) -> str:
+    """Means over pairs, as Markdown."""
+    lines = []
+    for name in dict.fromkeys(row["by"] for row in rows):
+        own = [row for row in rows if row["by"] == name]
+        style, content, alike, seconds = (
+            float(np.mean([row[key] for row in own])) for key in (*JUDGED, "seconds")
+        )
+        lines.append([name, style, content, style + content, alike, seconds])
+    header = ["painted by", "style", "content", "sum", "self-similarity", "seconds"]
+    return record.table(header, lines)
+
+
+class _Clock(Observer):
+    """The objective and the time of every iteration."""
+
+    def __init__(self) -> None:
+        self.totals: list[float] = []
+        self.times: list[float] = []
+
+    def stepped(self, step: Step) -> None:
+        self.totals.append(step.losses["total"])
+        self.times.append(time.perf_counter())
+
+
+class _Until(_Clock):
+    """The same, ending the run where a goal is reached."""
+
+    def __init__(self, goal: float) -> None:
+        super().__init__()
+        self.goal = goal
+
+    def stepped(self, step: Step) -> None:
+        super().stepped(step)
+        if self.totals[-1] <= self.goal:
+            raise KeyboardInterrupt
+
+
+@dataclass(frozen=True)
+class _Race:
+    """One pair, from several starts. Seconds are those of iterations, without set-up."""
+
+    content: Tensor
+    style: Tensor
+    encoder: VGG
+
+    def _run(self, recipe: Recipe, clock: _Clock) -> float:
+        stylize(self.content, self.style, recipe, encoder=self.encoder, observers=[clock])
+        gaps = len(clock.times) - 1
+        return (clock.times[-1] - clock.times[0]) * (gaps + 1) / gaps if gaps else 0.0
+
+    def cold(self, recipe: Recipe) -> dict[str, Any]:
+        """From the content: iterations, seconds and the last objective."""
+        clock = _Clock()
+        seconds = self._run(recipe, clock)
+        return {
+            "iterations": len(clock.totals),
+            "seconds": seconds,
+            "objective": clock.totals[-1],
+        }
+
+    def warm(self, name: str, goals: Mapping[str, float]) -> dict[str, Any]:
+        """From a model's picture, whose pass counts: iterations and seconds to every goal."""
+        model, size = baselines.load(name), (self.content.shape[-2], self.content.shape[-1])
+        started = time.perf_counter()
+        paint(model, Picture(self.content), [Picture(self.style)], size)
+        painting = time.perf_counter() - started
+        clock = _Until(min(goals.values()))
+        each = self._run(replace(_SINGLE, init=name), clock) / len(clock.totals)
+        row: dict[str, Any] = {"iterations": len(clock.totals), "first": clock.totals[0]}
+        for goal, value in goals.items():
+            below = [i for i, total in enumerate(clock.totals, 1) if total <= value]
+            row[f"iterations to {goal}"] = below[0] if below else None
+            row[f"seconds to {goal}"] = painting + below[0] * each if below else None
+        return row
+
+
+_SINGLE = Recipe(size=SIZE, scales="single", iterations=(500,))
+
+
+def _kept(path: Path, facts: Mapping[str, Any], measure: Callable[[], Mapping[str, Any]]) -> Any:
+    """A row, from its file where it was measured before."""
+    if not path.exists():
+        path.write_text(json.dumps({**facts, **measure()}))
+    row = json.loads(path.read_text())
+    print(json.dumps(row), flush=True)
+    return row
+
+
+def warm_starts(work: Path, names: tuple[str, ...], count: int) -> list[dict[str, Any]]:
+    """One row per start and pair; rows already in ``work`` are not measured again."""
+    work.mkdir(parents=True, exist_ok=True)
+    encoder, rows = load("slim"), []
+    images = {**pairs.held_out(SIZE), **pairs.own(SIZE)}
+    for pair, (content, style) in list(images.items())[:count]:
+        race, goals = _Race(content, style, encoder), {}
+        for start, recipe in (("500", _SINGLE), ("default", Recipe(size=SIZE))):
+            path = work / f"{start} {pair}.json".replace(" ", "_")
+            facts = {"start": start, "pair": pair}
+            rows.append(_kept(path, facts, partial(race.cold, recipe)))
+            goals[start] = rows[-1]["objective"]
+        for name in names:
+            path = work / f"{name} {pair}.json".replace(" ", "_")
+            facts = {"start": name, "pair": pair}
+            rows.append(_kept(path, facts, partial(race.warm, name, goals)))
+    return rows
+
+
+def warm_table(rows: list[dict[str, Any]]) -> str:
+    """Medians over pairs, as Markdown; a goal that is not reached counts as infinitely far."""
+    cold = {(row["start"], row["pair"]): row for row in rows if "objective" in row}
+    lines = []
+    for name in dict.fromkeys(row["start"] for row in rows if "first" in row):
+        own = [row for row in rows if row["start"] == name]
+        for goal in ("500", "default"):
+            counts = [row[f"iterations to {goal}"] or math.inf for row in own]
+            base = [cold[goal, row["pair"]] for row in own]
+            parts = [c / b["iterations"] for c, b in zip(counts, base, strict=True)]
+            times = [
+                (row[f"seconds to {goal}"] or math.inf) / b["seconds"]
+                for row, b in zip(own, base, strict=True)
+            ]
+            reached = sum(map(math.isfinite, counts))
+            medians = [float(np.median(x)) for x in (counts, parts, times)]
+            lines.append([name, goal, f"{reached} of {len(own)}", *medians])
+    header = ["start", "goal", "reached", "iterations", "of the iterations", "of the seconds"]
+    return record.table(header, lines)
+
+
+def main(work: Path, own_pairs: bool, names: tuple[str, ...]) -> None:
+    rows = quality(work, own_pairs, names)
+    print(quality_table(rows))
+    print(record.save("baselines", rows))
+
+
+def warm_main(work: Path, names: tuple[str, ...], count: int) -> None:
+    rows = warm_starts(work, names, count)
+    print(warm_table(rows))
+    print(record.save("warm-starts", rows))

@@ -1,0 +1,548 @@
+"""Which method is better? The same pairs by every method, judged alike, with intervals.
+
+.. code-block:: text
+
+    report/
+        pictures/METHOD-0a1b2c3d4e/CONTENT__STYLE.png    what was painted here
+        rows/METHOD-0a1b2c3d4e/CONTENT__STYLE.json       its metrics: with it, a pair is done
+        results.parquet (or .csv), means.md, findings.json
+        METRIC.png, structure.png, histograms.png, report.html
+
+Killed and started again, it does what is missing.
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+import contextlib
+import functools
+import hashlib
+import html
+import json
+import math
+import multiprocessing
+import random
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TextIO
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from optistyle import baselines, encoders, images, metrics
+from optistyle.baselines.paint import paint
+from optistyle.encoders import weights
+from optistyle.encoders.vgg import VGG
+from optistyle.errors import InputError, unknown
+from optistyle.experiments import plots, report
+from optistyle.experiments.intervals import Interval, bootstrap
+from optistyle.images import Picture
+from optistyle.recipes import WARM_STARTS, Recipe
+from optistyle.run import load_encoder, resolved, stylize
+
+PAGE = "report.html"
+#: Measured unless others are asked for.
+USUAL = ("self_similarity", "chi_square", "ssim")
+
+#: Methods by name: recipes of the optimiser, and feed-forward models.
+OPTIMISERS: Mapping[str, Recipe] = {
+    "gatys": Recipe(gamma=0.0),
+    "attention": Recipe(),
+    "local": Recipe(gamma=3.0, attention_form="local"),
+}
+METHODS = (*OPTIMISERS, *WARM_STARTS)
+
+_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff")
+_Table = Mapping[str, Mapping[str, Interval]]
+_ROWS = 1500  # on the page; more are the best and the worst
+
+
+@dataclass(frozen=True)
+class Case:
+    """One picture: by whom, of what, where it is or goes, and where its row goes.
+
+    Attributes:
+        size: longer side in px of a picture that is to be painted; None for one that is there.
+    """
+
+    method: str
+    content: Path
+    style: Path
+    picture: Path
+    row: Path
+    size: int | None
+    names: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What was found.
+
+    Attributes:
+        rows: of every case: method, content, style, metrics, or an ``error``.
+        means: method -> metric -> interval over pairs.
+        differences: "A less B" -> metric -> interval of paired differences.
+        matched: "A less B" -> metric -> the same at equal content error.
+    """
+
+    rows: list[dict[str, Any]]
+    means: dict[str, dict[str, Interval]]
+    differences: dict[str, dict[str, Interval]]
+    matched: dict[str, dict[str, Interval]]
+
+    @property
+    def failed(self) -> int:
+        return sum("error" in row for row in self.rows)
+
+
+def pictures_of(path: Path) -> list[Path]:
+    """The images of a folder by name, or the image itself."""
+    found = [path]
+    if path.is_dir():
+        found = sorted(p for p in path.iterdir() if p.suffix.lower() in _SUFFIXES)
+    if not found or not found[0].is_file():
+        raise InputError(f"no images at {path} (allowed: {', '.join(_SUFFIXES)})")
+    return found
+
+
+def pairs_of(
+    contents: Path, styles: Path, sample: int | None = None, seed: int = 0
+) -> list[tuple[Path, Path]]:
+    """Every content in every style, or a seeded sample of so many."""
+    pairs = [(c, s) for c in pictures_of(contents) for s in pictures_of(styles)]
+    if sample is None or sample >= len(pairs):
+        return pairs
+    if sample < 2:
+        raise InputError(f"sample is {sample}; it must be 2 or more")
+    return sorted(random.Random(seed).sample(pairs, sample))
+
+
+def cases(
+    pairs: Sequence[tuple[Path, Path]],
+    methods: Sequence[str],
+    existing: Mapping[str, Path],
+    output: Path,
+    names: Sequence[str],
+    *,
+    size: int = 512,
+    pattern: str = "{content}_{style}",
+) -> list[Case]:
+    """What is to be painted and judged.
+
+    Args:
+        pairs: content and style. methods: of `METHODS`.
+        existing: method -> folder of pictures made elsewhere, named by ``pattern``.
+        output: the report's folder. names: of metrics.
+
+    Raises:
+        InputError: an unknown name, or the same method twice.
+    """
+    names = metrics.check(names)
+    for method in methods:
+        if method not in METHODS:
+            raise unknown("method", method, METHODS)
+    doubled = [m for m in existing if m in methods]
+    if doubled or not (methods or existing):
+        what = f"{doubled[0]} is given twice" if doubled else "no methods are given"
+        raise InputError(f"{what}; name --methods, or --outputs NAME=DIR")
+    try:
+        pattern.format(content="a", style="b")
+    except (KeyError, IndexError, ValueError):
+        raise InputError(f"pattern {pattern!r}: it may hold {{content}} and {{style}}") from None
+    found = []
+    for method in (*methods, *existing):
+        folder, key = existing.get(method), _key(method, size, existing)
+        for content, style in pairs:
+            stem = f"{content.stem}__{style.stem}"
+            if folder is None:
+                picture = output / "pictures" / key / f"{stem}.png"
+            else:
+                name = pattern.format(content=content.stem, style=style.stem)
+                picture = _partner(folder, name)
+            row = output / "rows" / key / f"{stem}.json"
+            at = size if folder is None else None
+            found.append(Case(method, content, style, picture, row, at, names))
+    return found
+
+
+def _key(method: str, size: int, existing: Mapping[str, Path]) -> str:
+    """A folder name: the method, and what makes its pictures what they are."""
+    if method in existing:
+        made: object = str(existing[method].resolve())
+    elif method in OPTIMISERS:
+        made = [OPTIMISERS[method].as_dict(), size]
+    else:
+        made = [images.digest(baselines.packaged(method)), size]
+    return f"{method}-{hashlib.sha256(json.dumps(made).encode()).hexdigest()[:10]}"
+
+
+def _partner(folder: Path, name: str) -> Path:
+    """The picture of that name, with whatever extension; one that is missing is found out later."""
+    for suffix in _SUFFIXES:
+        if (folder / f"{name}{suffix}").is_file():
+            return folder / f"{name}{suffix}"
+    return folder / f"{name}.png"
+
+
+def compare(
+    todo: Sequence[Case],
+    output: Path,
+    *,
+    workers: int | None = None,
+    stream: TextIO | None = sys.stderr,
+) -> Comparison:
+    """Paint and judge what is not done yet, and write the report.
+
+    Args:
+        todo: see `cases`. output: the folder. workers: processes; by default one per processor.
+        stream: where progress goes; None for nowhere.
+    """
+    output.mkdir(parents=True, exist_ok=True)
+    rows: dict[Case, dict[str, Any]] = {}
+    for case in todo:
+        row = _done(case)
+        if row is not None:
+            rows[case] = row
+    left = [case for case in todo if case not in rows]
+    with tqdm(
+        total=len(todo), initial=len(rows), unit="picture", file=stream, disable=stream is None
+    ) as bar:
+        for case, row in _judged(left, workers):
+            rows[case] = row
+            if "error" not in row:
+                case.row.parent.mkdir(parents=True, exist_ok=True)
+                images.write_whole(case.row.resolve(), json.dumps(row).encode())
+            bar.update()
+    found = findings([rows[case] for case in todo])
+    _write(found, todo, output)
+    return found
+
+
+def _done(case: Case) -> dict[str, Any] | None:
+    """The row of a case that is done with these metrics, of this very picture."""
+    try:
+        row: dict[str, Any] = json.loads(case.row.read_text(encoding="utf-8"))
+        same = row["picture sha256"] == images.digest(case.picture)
+        return row if same and set(case.names) <= set(row) else None
+    except (OSError, ValueError, KeyError, TypeError, InputError):
+        return None
+
+
+def _judged(left: Sequence[Case], workers: int | None) -> Iterator[tuple[Case, dict[str, Any]]]:
+    """Rows as they come, from processes of this machine."""
+    if not left:
+        return
+    processors = torch.get_num_threads()
+    count = min(len(left), workers or processors)
+    context = multiprocessing.get_context("spawn")
+    with concurrent.futures.ProcessPoolExecutor(
+        count, context, torch.set_num_threads, (max(1, processors // count),)
+    ) as pool:
+        futures = {pool.submit(perform, case): case for case in left}
+        try:
+            for future in concurrent.futures.as_completed(futures):
+                yield futures[future], future.result()
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+
+
+def perform(case: Case) -> dict[str, Any]:
+    """Paint a case where that is asked for, and judge it; what goes wrong is its ``error``."""
+    row: dict[str, Any] = {
+        "method": case.method,
+        "content": case.content.name,
+        "style": case.style.name,
+    }
+    try:
+        content, style = images.read(case.content), images.read(case.style)
+        if case.size is not None and not case.picture.is_file():
+            case.picture.parent.mkdir(parents=True, exist_ok=True)
+            images.write(case.picture, _paint(case.method, content, style, case.size))
+        output = images.read(case.picture)
+        found, notes = judge(output.pixels, content.pixels, style.pixels, case.names)
+        return {**row, **found, **notes, "picture sha256": images.digest(case.picture)}
+    except InputError as error:
+        return {**row, "error": str(error)}
+    except Exception as error:  # one bad picture among hundreds ends nothing
+        return {**row, "error": f"{type(error).__name__}: {error}"}
+
+
+def judge(
+    output: Tensor, content: Tensor, style: Tensor, names: Sequence[str]
+) -> tuple[dict[str, float], dict[str, str]]:
+    """The metrics of an output, (1, 3, H, W) each, and a note where sizes had to be changed.
+
+    The content is brought to the output's size, the style to its number of pixels; where there is
+    the real VGG-19, features are its, else the slim encoder's.
+    """
+    height, width = output.shape[-2:]
+    notes = {}
+    if content.shape[-2:] != output.shape[-2:]:
+        notes["resized"] = f"content from {content.shape[-1]}x{content.shape[-2]}"
+        content = images.resize(content, (height, width))
+    if style.shape[-2] * style.shape[-1] != height * width:
+        area = images.fit_area(style.shape[-2], style.shape[-1], height * width)
+        style = images.resize(style, area)
+    return metrics.measure(names, output, content, [(style, 1.0)], judging_encoder()), notes
+
+
+@functools.cache
+def judging_encoder() -> VGG:
+    """The real VGG-19 where it is at hand, else the slim encoder."""
+    try:
+        weights.locate("vgg19")
+        return encoders.load("vgg19")
+    except InputError:
+        return encoders.load("slim")
+
+
+def _paint(method: str, content: Picture, style: Picture, size: int) -> Picture:
+    if method in OPTIMISERS:
+        recipe, encoder = _optimiser(method)
+        recipe = Recipe.from_dict({**recipe.as_dict(), "size": size})
+        return stylize(content, style, recipe, encoder=encoder).picture
+    at = images.fit_longer_side(content.height, content.width, size)
+    return paint(_model(method), content, [style], at)
+
+
+@functools.cache
+def _model(name: str) -> baselines.Baseline:
+    return baselines.load(name)
+
+
+@functools.cache
+def _optimiser(name: str) -> tuple[Recipe, VGG]:
+    recipe = resolved(OPTIMISERS[name])
+    return recipe, load_encoder(recipe)
+
+
+def findings(rows: Sequence[dict[str, Any]]) -> Comparison:
+    """Means and paired differences with intervals, over the pairs that all methods have."""
+    good = [row for row in rows if "error" not in row]
+    methods = list(dict.fromkeys(row["method"] for row in rows))
+    names = [name for name in metrics.METRICS if any(name in row for row in good)]
+    table: dict[str, dict[tuple[str, str], dict[str, Any]]] = {m: {} for m in methods}
+    for row in good:
+        table[row["method"]][row["content"], row["style"]] = row
+    means = {
+        method: {
+            name: bootstrap([row[name] for row in own.values()])
+            for name in names
+            if len(own) > 1 and all(name in row for row in own.values())
+        }
+        for method, own in table.items()
+    }
+    differences: dict[str, dict[str, Interval]] = {}
+    matched: dict[str, dict[str, Interval]] = {}
+    error = next((n for n in ("content_distance", "self_similarity") if n in names), None)
+    for index, first in enumerate(methods):
+        for second in methods[index + 1 :]:
+            common = [pair for pair in table[first] if pair in table[second]]
+            if len(common) < 2:
+                continue
+            title = f"{first} less {second}"
+            gaps = {
+                name: np.array([table[first][p][name] - table[second][p][name] for p in common])
+                for name in names
+            }
+            differences[title] = {name: bootstrap(gap) for name, gap in gaps.items()}
+            if error is not None and len(common) >= 8:
+                matched[title] = {
+                    name: bootstrap(np.stack([gaps[error], gap], 1), statistic=_at_no_gap)
+                    for name, gap in gaps.items()
+                    if metrics.METRICS[name].of == "style"
+                }
+    return Comparison(list(rows), means, differences, matched)
+
+
+def _at_no_gap(points: np.ndarray) -> np.ndarray:
+    """(..., count, 2) gaps in content error and in a metric: the line's value where the first is 0.
+
+    Least squares of the second on the first: what the metric would differ by at equal content
+    error, as far as pairs whose errors differ less tell.
+    """
+    x, y = points[..., 0], points[..., 1]
+    mean_x, mean_y = x.mean(-1), y.mean(-1)
+    spread = ((x - mean_x[..., None]) ** 2).sum(-1)
+    along = ((x - mean_x[..., None]) * (y - mean_y[..., None])).sum(-1)
+    slope = np.divide(along, spread, out=np.zeros_like(along), where=spread > 0)
+    return mean_y - slope * mean_x
+
+
+def _write(found: Comparison, todo: Sequence[Case], output: Path) -> None:
+    """Tables, figures (where matplotlib is installed) and the page."""
+    report.table([_flat(row) for row in found.rows], output)
+    images.write_whole((output / "means.md").resolve(), markdown(found).encode())
+    facts = {
+        "means": found.means,
+        "differences": found.differences,
+        "at equal content error": found.matched,
+        "failed": [row for row in found.rows if "error" in row],
+    }
+    text = json.dumps(facts, indent=1, default=vars)
+    images.write_whole((output / "findings.json").resolve(), text.encode())
+    with contextlib.suppress(InputError):  # matplotlib is an extra
+        draw(found, todo, output)
+    images.write_whole((output / PAGE).resolve(), page(found, todo).encode())
+
+
+def _flat(row: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in row.items() if name != "picture sha256"}
+
+
+def markdown(found: Comparison) -> str:
+    """Means, paired differences and those at equal content error, with intervals."""
+    parts = []
+    for title, rows in _findings(found):
+        names = _columns(rows)
+        better = [f"{name} ({metrics.METRICS[name].better})" for name in names]
+        lines = [f"## {title}", "", f"| | {' | '.join(better)} |", "|---" * (len(names) + 1) + "|"]
+        lines += [
+            f"| {label} | {' | '.join(str(row.get(name, '')) for name in names)} |"
+            for label, row in rows.items()
+        ]
+        parts.append("\n".join(lines))
+    return "\n\n".join(parts) + "\n"
+
+
+def _table(title: str, rows: _Table) -> str:
+    """The same as HTML."""
+    names = _columns(rows)
+    head = "".join(f"<th>{x} ({metrics.METRICS[x].better} is better)</th>" for x in names)
+    body = "".join(
+        f"<tr><td>{html.escape(label)}</td>"
+        + "".join(f"<td>{row.get(name, '')}</td>" for name in names)
+        + "</tr>"
+        for label, row in rows.items()
+    )
+    return f"<h2>{title}</h2><table><tr><th></th>{head}</tr>{body}</table>"
+
+
+def _findings(found: Comparison) -> Iterator[tuple[str, _Table]]:
+    """The tables that hold anything, with titles."""
+    for title, rows in (
+        ("Means", found.means),
+        ("Paired differences", found.differences),
+        ("Paired differences at equal content error", found.matched),
+    ):
+        counts = {interval.count for row in rows.values() for interval in row.values()}
+        if counts:
+            low, high = min(counts), max(counts)
+            pairs = str(low) if low == high else f"{low} to {high}"
+            yield f"{title}, {pairs} pairs, 95 % intervals", rows
+
+
+def _columns(rows: _Table) -> list[str]:
+    return list(dict.fromkeys(name for row in rows.values() for name in row))
+
+
+def draw(found: Comparison, todo: Sequence[Case], output: Path) -> None:
+    """Means with intervals, the polar plot of report 000's figure 5, histograms as in its 6a."""
+    names = list(dict.fromkeys(name for row in found.means.values() for name in row))
+    for name in names:
+        methods = [m for m in found.means if name in found.means[m]]
+        figure, ((axis,),) = plots.axes(1, 1, 1.2 + 0.9 * len(methods), 3.2)
+        values = [[r[name] for r in found.rows if r["method"] == m and name in r] for m in methods]
+        axis.violinplot(values, showextrema=False)
+        for at, method in enumerate(methods, start=1):
+            interval = found.means[method][name]
+            axis.errorbar(
+                at,
+                interval.mean,
+                [[interval.mean - interval.low], [interval.high - interval.mean]],
+                fmt="o",
+                color="black",
+            )
+        axis.set_xticks(range(1, len(methods) + 1), methods)
+        axis.set_ylabel(f"{name} ({metrics.METRICS[name].better} is better)")
+        plots.save(figure, output / f"{name}.png")
+    if "self_similarity" in names:
+        _polar(found, output / "structure.png")
+    if "chi_square" in names:
+        _histograms(found, todo, output / "histograms.png")
+
+
+def _polar(found: Comparison, path: Path) -> None:
+    """Contents along the radius, styles around, the colour their self-similarity error."""
+    good = [row for row in found.rows if "self_similarity" in row]
+    contents = {name: i for i, name in enumerate(dict.fromkeys(r["content"] for r in good), 1)}
+    styles = {name: i for i, name in enumerate(dict.fromkeys(r["style"] for r in good))}
+    methods = list(dict.fromkeys(row["method"] for row in good))
+    figure, (axes,) = plots.axes(1, len(methods), 3.4, 3.4, projection="polar")
+    most = float(np.percentile([row["self_similarity"] for row in good], 98))
+    for axis, method in zip(axes, methods, strict=True):
+        own = [row for row in good if row["method"] == method]
+        shown = axis.scatter(
+            [2 * math.pi * styles[row["style"]] / len(styles) for row in own],
+            [contents[row["content"]] for row in own],
+            c=[row["self_similarity"] for row in own],
+            vmin=0,
+            vmax=most,
+            s=9,
+        )
+        axis.set_title(method)
+        axis.set_xticks([])
+        axis.set_yticks([])
+    figure.colorbar(shown, ax=list(axes), label="self-similarity error", shrink=0.8)
+    plots.save(figure, path)
+
+
+def _histograms(found: Comparison, todo: Sequence[Case], path: Path) -> None:
+    """Of every method, the pair nearest to its median distance: style filled, output as a line."""
+    methods = list(found.means)
+    figure, axes = plots.axes(len(methods), 3, 2.6, 1.6)
+    for line, method in zip(axes, methods, strict=True):
+        own = [
+            (row["chi_square"], case)
+            for row, case in zip(found.rows, todo, strict=True)
+            if row["method"] == method and "chi_square" in row
+        ]
+        distance, case = sorted(own, key=lambda pair: pair[0])[len(own) // 2]
+        for index, (axis, name) in enumerate(zip(line, ("red", "green", "blue"), strict=True)):
+            for file, filled in ((case.style, True), (case.picture, False)):
+                values = 255 * images.read(file).pixels[0, index].flatten().numpy()
+                style = {"alpha": 0.4, "color": name} if filled else {"color": "black"}
+                kind = "stepfilled" if filled else "step"
+                axis.hist(values, 64, (0, 255), density=True, histtype=kind, **style)
+            axis.set_yticks([])
+        line[0].set_ylabel(f"{method}\n{distance:.3f}", fontsize=8)
+    plots.save(figure, path)
+
+
+def page(found: Comparison, todo: Sequence[Case]) -> str:
+    """One HTML file: tables, then every picture with its metrics, worst first by the first one."""
+    names = list(dict.fromkeys(name for row in found.means.values() for name in row))
+    shown = [(row, case) for row, case in zip(found.rows, todo, strict=True)]
+    if names:
+        sign = 1 if metrics.METRICS[names[0]].better == "lower" else -1
+        shown.sort(key=lambda pair: -sign * pair[0].get(names[0], sign * math.inf))
+    note = "worst first"
+    if len(shown) > _ROWS:
+        note = f"the {_ROWS // 2} worst and best of {len(shown)}"
+        shown = shown[: _ROWS // 2] + shown[-_ROWS // 2 :]
+    files = dict.fromkeys(file for _, case in shown for file in (case.content, case.style))
+    classes = {file: f"p{index}" for index, file in enumerate(files)}
+    style = "\n".join(
+        f".{name} {{ background-image: url({report.thumbnail_data(file)}) }}"
+        for file, name in classes.items()
+        if file.is_file()
+    )
+    body = []
+    for row, case in shown:
+        picture = report.thumbnail(case.picture) if "error" not in row else ""
+        pair = "".join(f'<td><i class="{classes[x]}"></i></td>' for x in (case.content, case.style))
+        cells = "".join(
+            report.cell(row.get(name))
+            for name in ("method", "content", "style", *names, "resized", "error")
+        )
+        body.append(f"<tr><td>{picture}</td>{pair}{cells}</tr>")
+    head = ["output", "content", "style", "method", "content", "style", *names, "resized", "error"]
+    tables = "\n".join(_table(title, rows) for title, rows in _findings(found))
+    return report.sortable(
+        f"{len(found.rows)} pictures, {found.failed} failed", note, head, body, style, tables
+    )
