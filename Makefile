@@ -24,6 +24,7 @@ bench: $(STAMP)
 # All pictures and tables in docs/. SMALL=1 makes them tiny, in out/small, in a few minutes.
 figures: $(STAMP)
 	$(BIN)/python examples/sheets.py $(if $(SMALL),--size 96 -o out/small)
+	$(BIN)/python examples/feed_forward.py $(if $(SMALL),--size 96 -o out/small/baselines)
 	$(BIN)/python examples/report_003.py $(if $(SMALL),--small -o out/small/report-003)
 	$(if $(SMALL),,$(BIN)/python examples/report_003_tables.py)
 

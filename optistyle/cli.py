@@ -34,6 +34,9 @@ class _Group(click.Group):
             text = error.format_message() if isinstance(error, click.ClickException) else str(error)
             _say(" ".join(text.split()))
             sys.exit(2)
+        except FloatingPointError as error:
+            _say(str(error))
+            sys.exit(1)
         except (click.Abort, KeyboardInterrupt):
             _say("interrupted; nothing was written")
             sys.exit(130)
@@ -575,10 +578,10 @@ def evaluate(
         " " * width + "  " + "  ".join(f"{n:>{w}}" for n, w in zip(columns, wide, strict=True))
     )
     for name in names:
-        values = "  ".join(
+        cells = "  ".join(
             f"{row[name]:>{w}.4g}" for row, w in zip(found.values(), wide, strict=True)
         )
-        click.echo(f"{name:<{width}}  {values}  ({metrics.METRICS[name].better} is better)")
+        click.echo(f"{name:<{width}}  {cells}  ({metrics.METRICS[name].better} is better)")
 
 
 @main.command()
@@ -787,7 +790,7 @@ def baseline_command(
         picture,
         paintings,
         recipe.schedule(picture.height, picture.width)[0][0],
-        shares=recipe.shares(len(styles)) if styles else None,
+        shares=recipe.shares(len(styles)) if styles else recipe.style_weights or None,
         alpha=_strength(alpha, level_alpha, alpha_s, network.levels),
         original_colors=recipe.original_colors,
     )
@@ -966,6 +969,9 @@ def _train_model(name: str, one_style: bool, schedule: Mapping[str, Any]) -> cli
     @click.option("--steps", type=int, help=f"Of stylisation.  [{usual.steps}]")
     @click.option("--batch", type=int, help=f"[{usual.batch}]")
     @click.option("--crop", type=int, help=f"In px.  [{usual.crop}]")
+    @click.option(
+        "--learning-rate", type=float, help=f"Of Adam, at first.  [{usual.learning_rate:g}]"
+    )
     @click.option("--style-weight", type=float, help="Of style in the losses.  [the model's own]")
     @click.option("--seed", type=int, help="Of weights, crops and order.  [0]")
     @click.option("--device", default="auto", help="As in run.  [auto]")
@@ -979,7 +985,7 @@ def _train_model(name: str, one_style: bool, schedule: Mapping[str, Any]) -> cli
         start: Path | None,
         style_weight: float | None,
         device: str,
-        **given: int | None,
+        **given: Any,
     ) -> None:
         import logging
 

@@ -71,13 +71,14 @@ def _widths(encoder: VGG) -> tuple[int, ...]:
     return (64 // part, 128 // part, 256 // part, encoder.channels("relu4_1"))
 
 
+_ATTENTION = {"batch": 4, "learning_rate": 5e-4}
 _ONE_STYLE = {"warm_up_steps": 300, "batch": 4}
 
 MODELS: Mapping[str, Model] = {
     "adain": Model("Huang & Belongie, ICCV 2017", _adain),
     "multiadain": Model("report 001: AdaIN at relu2_1, relu3_1 and relu4_1", _multiadain),
-    "sanet": Model("Park & Lee, CVPR 2019", _sanet),
-    "adaattn": Model("Liu et al., ICCV 2021", _adaattn),
+    "sanet": Model("Park & Lee, CVPR 2019", _sanet, schedule=_ATTENTION),
+    "adaattn": Model("Liu et al., ICCV 2021", _adaattn, schedule=_ATTENTION),
     "adjustable": Model(
         "Babaeizadeh & Ghiasi 2018: one style, of a strength by layer",
         adjustable.untrained,
@@ -142,6 +143,8 @@ def load(
     if not files and not packaged(name).is_file():
         how = f"make them with optistyle train {name}" if entry.make else "name its published files"
         raise InputError(f"no weights of {name} are here; {how} (--weights)")
+    if name == "johnson" and len(files) > 1:
+        raise InputError(f"a network of johnson is one file or folder; {len(files)} were given")
     path = files[0] if files else packaged(name)
     known = facts(path) if len(files) < 2 and not path.is_dir() else {}
     if name == "johnson" and known.get("model", name) == name:
@@ -168,8 +171,8 @@ def facts(path: Path) -> dict[str, Any]:
 def start_from(model: Baseline, file: Path) -> list[str]:
     """Give a model what fits of another one's weights: a decoder that can already paint.
 
-    Where only a convolution's inputs differ in number, further ones begin at zero: what the
-    decoder is given in addition counts for nothing yet.
+    Where only a convolution's inputs differ in number, those that both have are taken and further
+    ones begin at zero: what the decoder is given in addition counts for nothing yet.
 
     Returns:
         The keys that were found.
@@ -186,7 +189,7 @@ def start_from(model: Baseline, file: Path) -> list[str]:
             found[key] = goal
     if not found:
         raise InputError(f"{file} holds nothing that a {type(model).__name__} could start from")
-    model.load_state_dict(found, strict=False)
+    model.restore(found)
     return list(found)
 
 

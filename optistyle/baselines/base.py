@@ -47,6 +47,10 @@ class Baseline(nn.Module):
         """The state that training changes: everything but the frozen encoder."""
         return {k: x for k, x in self.state_dict().items() if not k.startswith("encoder.")}
 
+    def restore(self, tensors: Mapping[str, Tensor]) -> None:
+        """Take back what `learned` gave, or a part of it."""
+        self.load_state_dict(tensors, strict=False)
+
     def warm_up(self, image: Tensor) -> dict[str, Tensor]:
         """The losses of giving an image back, (B, 3, H, W): where training begins."""
         raise NotImplementedError
@@ -113,5 +117,5 @@ def fill(model: Baseline, tensors: Mapping[str, Tensor], file: str) -> Baseline:
     for key in tensors:
         if key not in wanted:
             raise unknown(f"key in {file}", key, wanted)
-    model.load_state_dict({key: x.float() for key, x in tensors.items()}, strict=False)
+    model.restore({key: x.float() for key, x in tensors.items()})
     return model

@@ -153,6 +153,9 @@ class Johnson(Baseline):
         """Under the keys of pytorch/examples."""
         return self.network.state_dict()
 
+    def restore(self, tensors: Mapping[str, Tensor]) -> None:
+        self.network.load_state_dict(tensors, strict=False)
+
     def _paint(self, content: Tensor) -> Tensor:
         return self.network(content, self.network.own_norm)
 
@@ -247,6 +250,14 @@ def from_examples(tensors: Mapping[str, Tensor], file: str) -> Johnson:
             if key not in tensors:
                 raise missing(key, tensors, file)
             found[key] = tensors[key]
+    with torch.device("meta"):  # shapes alone
+        wanted = random_tensors(max(1, found["conv1.conv2d.weight"].numel() // (3 * 9 * 9)))
+    for key, tensor in found.items():
+        if tensor.shape != wanted[key].shape:
+            raise InputError(
+                f"{file}: {key!r} has shape {tuple(tensor.shape)}; "
+                f"a network of its width needs {tuple(wanted[key].shape)}"
+            )
     return Johnson(Residual(found, Layout()))
 
 

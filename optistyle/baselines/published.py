@@ -98,14 +98,17 @@ def read(name: str, files: Sequence[Path], make: Callable[[VGG], Baseline]) -> B
         InputError: a file is missing, too much, or of something else; the key at fault is named.
     """
     found: dict[str, Tensor] = {}
+    origins: dict[str, tuple[Path, str]] = {}
     parts, encoder = dict(FILES[name]), None
     for file in _listed(files):
         tensors, metadata = load_tensors(file)
-        if name != "microast" and "51.weight" in tensors:
+        if name != "microast" and "0.weight" in tensors:
             encoder = formats.recognise(tensors, metadata, str(file))
             continue
         part = _part(tensors, parts, file, name)
-        found |= _renamed(tensors, parts.pop(part), str(file))
+        keys = parts.pop(part)
+        found |= _renamed(tensors, keys, str(file))
+        origins |= {ours: (file, theirs) for theirs, ours in keys.items()}
     lacking = [*parts, *([_ENCODER] if name != "microast" and encoder is None else [])]
     if lacking:
         raise InputError(
@@ -113,11 +116,18 @@ def read(name: str, files: Sequence[Path], make: Callable[[VGG], Baseline]) -> B
             f"({', '.join([*FILES[name], *([_ENCODER] if name != 'microast' else [])])}), "
             "or a folder of them"
         )
-    if encoder is None:
-        return fill(MicroAST(), found, name)
-    # As they were trained: max pooling, no normalisation of our own.
-    vgg = VGG(encoder.convolutions, mean=encoder.mean, pooling="max", name=encoder.name)
-    return fill(make(vgg), found, name)
+    model: Baseline = MicroAST()
+    if encoder is not None:
+        # As they were trained: max pooling, no normalisation of our own.
+        model = make(VGG(encoder.convolutions, mean=encoder.mean, pooling="max", name=encoder.name))
+    for key, tensor in model.learned().items():
+        file, theirs = origins[key]
+        if found[key].shape != tensor.shape:
+            raise InputError(
+                f"{file}: {theirs!r} has shape {tuple(found[key].shape)}; "
+                f"{name} needs {tuple(tensor.shape)}"
+            )
+    return fill(model, found, name)
 
 
 def _listed(files: Sequence[Path]) -> list[Path]:
@@ -151,7 +161,8 @@ def _part(tensors: Mapping[str, Tensor], parts: Mapping[str, Keys], file: Path, 
 def _renamed(tensors: Mapping[str, Tensor], keys: Keys, file: str) -> dict[str, Tensor]:
     for key in keys:
         if key not in tensors:
-            raise formats.missing(key, tensors, file)
+            others = {k: x for k, x in tensors.items() if k not in keys}
+            raise formats.missing(key, others, file)
     for key in tensors:
         if key not in keys:
             raise unknown(f"key in {file}", key, keys)

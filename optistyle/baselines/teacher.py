@@ -11,6 +11,7 @@ from torch import Tensor
 from optistyle.encoders.vgg import VGG
 from optistyle.images import fit_area, resize
 from optistyle.losses.gram import gram_distance
+from optistyle.objective import digest
 
 #: Pixels of the painting: strokes are to have the size that they have in a picture of 512 px.
 AREA = 512 * 512
@@ -29,11 +30,13 @@ class Teacher:
     Attributes:
         content: the layer at which the photograph is to be kept.
         goals: style layer -> (N, N).
+        painting: its digest, by which a training knows its own.
     """
 
     encoder: VGG
     content: str
     goals: Mapping[str, Tensor]
+    painting: str
 
     @classmethod
     @torch.no_grad()
@@ -42,7 +45,8 @@ class Teacher:
         height, width = painting.shape[-2:]
         size = fit_area(height, width, AREA)
         features = encoder(resize(painting, size).to(encoder.device), layers)
-        return cls(encoder, content, {layer: gram(features[layer])[0] for layer in layers})
+        goals = {layer: gram(features[layer])[0] for layer in layers}
+        return cls(encoder, content, goals, digest(painting))
 
     def losses(self, output: Tensor, content: Tensor) -> dict[str, Tensor]:
         """``content`` and one loss for every style layer, (B,) each, as the optimiser has them.

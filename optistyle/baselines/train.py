@@ -57,6 +57,8 @@ class Settings:
                 raise InputError(f"{name} is {getattr(self, name)}; it must be 1 or more")
         if min(self.steps, self.warm_up_steps) < 0:
             raise InputError(f"steps {self.steps} and {self.warm_up_steps}: must be 0 or more")
+        if not (math.isfinite(self.learning_rate) and self.learning_rate > 0):
+            raise InputError(f"learning_rate is {self.learning_rate}; it must be above 0")
         if self.crop % 16 or self.crop < 32:
             raise InputError(f"crop is {self.crop}; it must be a multiple of 16, 32 or more")
 
@@ -95,17 +97,19 @@ def train(
     rng = np.random.default_rng(settings.seed)
     checkpoint, first = work / "checkpoint.pt", 0
     # The length of the training may change on the way: the rest is what it is a training of.
-    encoder = getattr(model, "encoder", None)
+    teacher = getattr(model, "teacher", None)
+    encoder = getattr(teacher or model, "encoder", None)
     identity = {
         **asdict(settings),
         "model": type(model).__name__,
         "encoder": encoder and encoder.name,
         "style_weight": model.style_weight,
+        **({"painting": teacher.painting} if teacher else {}),
     }
     identity = {k: v for k, v in identity.items() if not k.endswith(("steps", "_every"))}
     if checkpoint.exists():
         state = _load(checkpoint, identity)
-        model.load_state_dict(state["learned"], strict=False)
+        model.restore(state["learned"])
         optimiser.load_state_dict(state["optimiser"])
         rng.bit_generator.state = json.loads(state["rng"])
         first = state["step"]
@@ -205,6 +209,8 @@ def _sample(model: Baseline, contents: Tensor, styles: Tensor | None, path: Path
 
 def _plot(log_file: Path, path: Path) -> None:
     """Every loss against steps, logarithmically."""
+    if not log_file.exists():  # it gets its first line after 100 steps
+        return
     with contextlib.suppress(InputError):  # matplotlib is an extra
         figure, ((axis,),) = plots.axes(1, 1, 6, 3.5)
         lines = [json.loads(line) for line in log_file.read_text(encoding="utf-8").splitlines()]

@@ -218,6 +218,10 @@ class Teacher:
         return features
 
 
+#: What Pillow says of a bad file; SyntaxError of a PNG that is open already.
+_UNREADABLE = (OSError, SyntaxError, Image.DecompressionBombError)
+
+
 class Crops:
     """Endless random crops from folders of images, with augmentation; bad files are counted."""
 
@@ -263,7 +267,7 @@ class Crops:
             try:
                 with Image.open(path) as file:
                     return file.convert("RGB")
-            except OSError:
+            except _UNREADABLE:
                 self.skipped.add(path)
         raise InputError("none of the training images can be read")
 
@@ -283,7 +287,7 @@ def training_files(folders: Sequence[Path], held_out: Sequence[Path] = ()) -> li
             with Image.open(path) as file:
                 file.draft("L", (64, 64))
                 small = np.asarray(file.convert("L").resize((16, 16), Image.Resampling.BOX), float)
-        except OSError:
+        except _UNREADABLE:
             return None
         small = small - small.mean()
         return (small / (np.linalg.norm(small) + 1e-6)).ravel()
