@@ -148,12 +148,13 @@ class VGG(nn.Module):
                         )
                     x, block = pool(x), int(layer[4])
                 if layer != POOL5:
-                    x = F.relu(self._convolve(x, layer))
+                    x = F.relu(self.convolve(x, layer))
                 if layer in wanted:
                     features[layer] = x.float() if bfloat16 else x
         return features
 
-    def _convolve(self, x: Tensor, layer: str) -> Tensor:
+    def convolve(self, x: Tensor, layer: str) -> Tensor:
+        """The convolution of a layer, padded, before its rectifier."""
         conv = f"conv{layer[4:]}"
         # A side of one pixel, as relu5_1 has of 16, holds nothing to reflect: it is repeated.
         mode = "reflect" if min(x.shape[-2:]) > 1 else "replicate"

@@ -4,14 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
+from importlib.util import find_spec
 
 from torch import Tensor
 
+from optistyle import encoders
 from optistyle.encoders.vgg import VGG
-from optistyle.errors import unknown
+from optistyle.errors import InputError, unknown
+from optistyle.metrics.cams import cams
+from optistyle.metrics.chi_square import chi_square
+from optistyle.metrics.color_transport import color_wasserstein
 from optistyle.metrics.distances import content_distance, gram_distance
+from optistyle.metrics.external import dists, lpips
+from optistyle.metrics.gaussians import bures_distance, single_image_frechet
 from optistyle.metrics.self_similarity import self_similarity
 from optistyle.metrics.strays import strays
+from optistyle.metrics.structural import ms_ssim, ssim
+from optistyle.metrics.uv_histogram import uv_hellinger
 
 
 @dataclass(frozen=True)
@@ -36,11 +46,27 @@ class Metric:
     Attributes:
         of: what it is about: ``content`` (the style is not looked at) or ``style``.
         measure: the number. better: ``lower`` or ``higher``.
+        needs: a package of the extra ``metrics``, or `BACKBONE`: weights that the user brings.
     """
 
     of: str
     measure: Callable[[Judged], float]
     better: str = "lower"
+    needs: str = ""
+
+
+BACKBONE = "backbone"
+
+
+def _vgg19(encoder: VGG) -> VGG:
+    if not encoder.name.startswith("vgg19"):
+        raise InputError(f"cams is defined on VGG-19, not on {encoder.name}: cams_slim is on slim")
+    return encoder
+
+
+@cache
+def _slim() -> VGG:
+    return encoders.load("slim")
 
 
 METRICS: Mapping[str, Metric] = {
@@ -50,7 +76,31 @@ METRICS: Mapping[str, Metric] = {
     ),
     "gram_distance": Metric("style", lambda j: gram_distance(j.output, j.style, j.encoder)),
     "strays": Metric("style", lambda j: strays(j.output, j.content, j.style, j.encoder)),
+    "chi_square": Metric("style", lambda j: chi_square(j.output, j.style)),
+    "color_wasserstein": Metric(
+        "style", lambda j: color_wasserstein(j.output, j.style), "lower", "ot"
+    ),
+    "uv_hellinger": Metric("style", lambda j: uv_hellinger(j.output, j.style)),
+    "bures_distance": Metric("style", lambda j: bures_distance(j.output, j.style, j.encoder)),
+    "single_image_frechet": Metric(
+        "style", lambda j: single_image_frechet(j.output, j.style, j.encoder)
+    ),
+    "cams": Metric("style", lambda j: cams(j.output, j.style, _vgg19(j.encoder))),
+    "cams_slim": Metric("style", lambda j: cams(j.output, j.style, _slim())),
+    "ssim": Metric("content", lambda j: ssim(j.output, j.content), "higher", "torchmetrics"),
+    "ms_ssim": Metric("content", lambda j: ms_ssim(j.output, j.content), "higher", "torchmetrics"),
+    "lpips": Metric("content", lambda j: lpips(j.output, j.content), "lower", BACKBONE),
+    "dists": Metric("content", lambda j: dists(j.output, j.content), "lower", BACKBONE),
 }
+
+
+def at_hand() -> tuple[str, ...]:
+    """The metrics that need neither a package nor a file that is not here."""
+
+    def here(needs: str) -> bool:
+        return needs != BACKBONE and (not needs or find_spec(needs) is not None)
+
+    return tuple(name for name, metric in METRICS.items() if here(metric.needs))
 
 
 def check(names: Sequence[str]) -> tuple[str, ...]:
