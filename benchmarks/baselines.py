@@ -16,7 +16,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -169,41 +169,47 @@ class _Until(_Clock):
 
 @dataclass(frozen=True)
 class _Race:
-    """One pair, from several starts. Seconds are those of iterations, without set-up."""
+    """One pair, from several starts."""
 
     content: Tensor
     style: Tensor
     encoder: VGG
 
-    def _run(self, recipe: Recipe, clock: _Clock) -> float:
+    def run(self, recipe: Recipe, clock: _Clock) -> None:
         stylize(self.content, self.style, recipe, encoder=self.encoder, observers=[clock])
-        gaps = len(clock.times) - 1
-        return (clock.times[-1] - clock.times[0]) * (gaps + 1) / gaps if gaps else 0.0
 
     def cold(self, recipe: Recipe) -> dict[str, Any]:
-        """From the content: iterations, seconds and the last objective."""
+        """From the content: iterations and the last objective."""
         clock = _Clock()
-        seconds = self._run(recipe, clock)
-        return {
-            "iterations": len(clock.totals),
-            "seconds": seconds,
-            "objective": clock.totals[-1],
-        }
+        self.run(recipe, clock)
+        return {"iterations": len(clock.totals), "objective": clock.totals[-1]}
 
     def warm(self, name: str, goals: Mapping[str, float]) -> dict[str, Any]:
-        """From a model's picture, whose pass counts: iterations and seconds to every goal."""
-        model, size = baselines.load(name), (self.content.shape[-2], self.content.shape[-1])
-        started = time.perf_counter()
-        paint(model, Picture(self.content), [Picture(self.style)], size)
-        painting = time.perf_counter() - started
+        """From a model's picture: the objective there, and iterations to every goal."""
         clock = _Until(min(goals.values()))
-        each = self._run(replace(_SINGLE, init=name), clock) / len(clock.totals)
-        row: dict[str, Any] = {"iterations": len(clock.totals), "first": clock.totals[0]}
+        self.run(replace(_SINGLE, init=name), clock)
+        row: dict[str, Any] = {"first": clock.totals[0]}
         for goal, value in goals.items():
             below = [i for i, total in enumerate(clock.totals, 1) if total <= value]
             row[f"iterations to {goal}"] = below[0] if below else None
-            row[f"seconds to {goal}"] = painting + below[0] * each if below else None
         return row
+
+    def timing(self, names: Sequence[str]) -> dict[str, float]:
+        """Seconds of one iteration, of the default schedule, and of every model's pass."""
+        clock, usual = _Clock(), _Clock()
+        self.run(replace(_SINGLE, iterations=(30,)), clock)
+        started = time.perf_counter()
+        self.run(Recipe(size=SIZE), usual)
+        seconds = {
+            "iteration": (clock.times[-1] - clock.times[0]) / (len(clock.times) - 1),
+            "default": usual.times[-1] - started,
+        }
+        for name in names:
+            model, size = baselines.load(name), (self.content.shape[-2], self.content.shape[-1])
+            started = time.perf_counter()
+            paint(model, Picture(self.content), [Picture(self.style)], size)
+            seconds[name] = time.perf_counter() - started
+        return seconds
 
 
 _SINGLE = Recipe(size=SIZE, scales="single", iterations=(500,))
@@ -234,27 +240,26 @@ def warm_starts(work: Path, names: tuple[str, ...], count: int) -> list[dict[str
             path = work / f"{name} {pair}.json".replace(" ", "_")
             facts = {"start": name, "pair": pair}
             rows.append(_kept(path, facts, partial(race.warm, name, goals)))
-    return rows
+    # Times apart from the runs, which may take an hour on a machine that has other work.
+    return [*rows, {"start": "timing", **race.timing(names)}]
 
 
 def warm_table(rows: list[dict[str, Any]]) -> str:
     """Medians over pairs, as Markdown; a goal that is not reached counts as infinitely far."""
-    cold = {(row["start"], row["pair"]): row for row in rows if "objective" in row}
+    timing = rows[-1]
+    cold = {(row["start"], row["pair"]): row["iterations"] for row in rows if "objective" in row}
+    whole = {"500": 500 * timing["iteration"], "default": timing["default"]}
     lines = []
     for name in dict.fromkeys(row["start"] for row in rows if "first" in row):
         own = [row for row in rows if row["start"] == name]
-        for goal in ("500", "default"):
+        for goal, seconds in whole.items():
             counts = [row[f"iterations to {goal}"] or math.inf for row in own]
-            base = [cold[goal, row["pair"]] for row in own]
-            parts = [c / b["iterations"] for c, b in zip(counts, base, strict=True)]
-            times = [
-                (row[f"seconds to {goal}"] or math.inf) / b["seconds"]
-                for row, b in zip(own, base, strict=True)
-            ]
-            reached = sum(map(math.isfinite, counts))
-            medians = [float(np.median(x)) for x in (counts, parts, times)]
-            lines.append([name, goal, f"{reached} of {len(own)}", *medians])
-    header = ["start", "goal", "reached", "iterations", "of the iterations", "of the seconds"]
+            base = cold[goal, own[0]["pair"]]
+            median = float(np.median(counts))
+            spent = timing[name] + median * timing["iteration"]
+            reached = f"{sum(map(math.isfinite, counts))} of {len(own)}"
+            lines.append([name, goal, reached, median, median / base, spent, spent / seconds])
+    header = ["start", "goal", "reached", "iterations", "of the goal's", "seconds", "of the goal's"]
     return record.table(header, lines)
 
 
