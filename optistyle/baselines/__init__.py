@@ -199,7 +199,11 @@ def save(model: Baseline, name: str, path: Path, notes: Mapping[str, object] | N
     Args:
         notes: what is to be known of it besides, such as how it was trained.
     """
-    tensors = {key: x.detach().half().contiguous() for key, x in model.learned().items()}
+    tensors = {
+        key: x.detach().half().contiguous()
+        for key, x in model.learned().items()
+        if key not in model.scaffold
+    }
     encoder = getattr(model, "encoder", None)
     known = {"model": name, **({"encoder": encoder.name} if encoder else {}), **(notes or {})}
     # One key: safetensors writes several in any order, and bytes are to repeat.

@@ -87,16 +87,27 @@ class AdaAttN(AttentionTransfer):
     def losses(
         self, content: Tensor, style: Tensor | None, rng: np.random.Generator
     ) -> dict[str, Tensor]:
-        """Eqs. 8 to 11: statistics at relu2_1 to relu5_1 x 10, local features x 3."""
+        """Eqs. 8 to 11: statistics at relu2_1 to relu5_1 x 10, local features x 3.
+
+        Not in the paper: each layer's errors are divided by the mean square of what they are
+        errors of, because relu5_1 of the slim encoder outweighs the others; and `identity`.
+        """
         assert style is not None
         with torch.no_grad():
             kept, look = (self.encoder(x, STATISTICS) for x in (content, style))
             goals = {layer: fixed(kept, look, layer) for layer in self.levels}
         output = self.paint(self.transform(kept, look))
         found = self.encoder(output, STATISTICS)
-        local = [(found[x] - goals[x]).square().mean() for x in self.levels]
+        local = [
+            (found[layer] - goal).square().mean() / goal.square().mean()
+            for layer, goal in goals.items()
+        ]
+        distance = [
+            statistics_distance(found, look, [x]) / look[x].square().mean() for x in STATISTICS[1:]
+        ]
         return {
-            "style": self.style_weight * statistics_distance(found, look, STATISTICS[1:]),
+            "style": self.style_weight * torch.stack(distance).sum(),
             "local": _LOCAL * torch.stack(local).sum(),
+            "identity": self.identity(content),
             "range": outside(output),
         }

@@ -79,13 +79,10 @@ class AdaIN(Transfer):
         found = self.encoder(output, read)
         kept = torch.stack([(found[x] - goal[x]).square().mean() for x in self.levels]).sum()
         distance = self.style_weight * statistics_distance(found, look, read)
-        # Not in the paper, but in SANet: without it a decoder that is trained for thousands of
-        # steps, not 160 000, forgets how to give a photograph back.
-        identity = torch.stack(list(self.warm_up(content[: len(content) // 4 + 1]).values())).sum()
         return {
             "content": kept,
             "style": distance,
-            "identity": identity,
+            "identity": self.identity(content),
             "range": outside(output),
         }
 

@@ -19,11 +19,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from optistyle.baselines.base import Alpha, Baseline, by_level, no_style
+from optistyle.baselines.base import Alpha, Baseline, by_level, fill, no_style
 from optistyle.baselines.johnson import Layout, Norm, Residual, random_tensors
 from optistyle.baselines.teacher import Teacher
 from optistyle.encoders.vgg import VGG
-from optistyle.errors import InputError
 
 #: "The last features of conv2, conv3 and conv4".
 LEVELS = ("relu2_2", "relu3_4", "relu4_4")
@@ -49,6 +48,7 @@ class Adjustable(Baseline):
     """
 
     levels = LEVELS
+    scaffold = frozenset(("usual",))
     style_weight = 1.0
     #: Of content, then of the levels: running means of the losses, which they are divided by.
     usual: Tensor
@@ -115,13 +115,15 @@ class Adjustable(Baseline):
     ) -> dict[str, Tensor]:
         """The paper's eq. 5: content + sum alpha_s L_s, each over a running mean of itself.
 
-        Half of the batches draw alpha_s in [0, 1], half one layer alone.
+        Half of the batches draw alpha_s in [0, 1], half one layer alone or, which is not in the
+        paper, none: without it, alpha_s of 0 gives a full style.
         """
         assert self.teacher is not None
         count = len(content)
         drawn = rng.random((count, len(LEVELS)))
         if rng.random() < 0.5:
-            drawn = np.eye(len(LEVELS))[rng.integers(len(LEVELS), size=count)]
+            corners = np.vstack([np.eye(len(LEVELS)), np.zeros(len(LEVELS))])
+            drawn = corners[rng.integers(len(corners), size=count)]
         strength = torch.from_numpy(drawn).to(content)
         output = self(content, strength)
         parts = self.teacher.losses(output, content)
@@ -151,8 +153,5 @@ def untrained(encoder: VGG, painting: Tensor) -> Adjustable:
 def from_tensors(tensors: Mapping[str, Tensor], file: str) -> Adjustable:
     """What `Adjustable.learned` gave."""
     model = Adjustable(random_tensors(16))
-    wanted = model.learned()
-    if set(tensors) != set(wanted) or any(tensors[k].shape != wanted[k].shape for k in wanted):
-        raise InputError(f"{file} does not hold the weights of an adjustable network")
-    model.load_state_dict({k: x.float() for k, x in tensors.items()})
+    fill(model, tensors, file)
     return model

@@ -86,7 +86,7 @@ class AttentionTransfer(Transfer):
         self.narrow: nn.Module = nn.Identity()
         if five != four:
             conv = nn.Conv2d(five, four, 1)
-            nn.init.normal_(conv.weight, std=0.01)
+            nn.init.normal_(conv.weight, std=0.001)
             nn.init.zeros_(conv.bias)  # type: ignore[arg-type]
             self.narrow = conv
         groups = 1 if five == four else 4

@@ -19,6 +19,8 @@ class Baseline(nn.Module):
 
     #: Layers at which strength can be set one by one; none where there is only the whole.
     levels: tuple[str, ...] = ()
+    #: What of `learned` only training needs: it is in checkpoints, not in files of weights.
+    scaffold: frozenset[str] = frozenset()
     #: Of the style's share in the training's losses.
     style_weight: float = 1.0
 
@@ -105,7 +107,7 @@ def equal_shares(shares: Sequence[float] | None, count: int) -> list[float]:
 
 def fill(model: Baseline, tensors: Mapping[str, Tensor], file: str) -> Baseline:
     """Give a model the weights that it learns; every one has to be there, and no other."""
-    wanted = model.learned()
+    wanted = {k: x for k, x in model.learned().items() if k not in model.scaffold}
     for key, tensor in wanted.items():
         if key not in tensors:
             raise missing(key, tensors, file)

@@ -125,6 +125,15 @@ class Transfer(Baseline):
             mixture = {x: plain[x].lerp(mixture[x], strength[x]) for x in self.levels}
         return self.paint(mixture)[..., :height, :width].clamp(0, 1)
 
+    def identity(self, content: Tensor) -> Tensor:
+        """The sum of `warm_up`'s losses, of a quarter of a batch.
+
+        In no paper of those that use it here, but in SANet's: without it a decoder that is trained
+        for thousands of steps, not 160 000, forgets how to give a photograph back.
+        """
+        part = content[: len(content) // 4 + 1]
+        return torch.stack(list(self.warm_up(part).values())).sum()
+
     def warm_up(self, image: Tensor) -> dict[str, Tensor]:
         """Of decoding an image's own features: pixels, and features at relu1_1 to relu4_1."""
         read = STATISTICS[:4]

@@ -142,7 +142,7 @@ class Johnson(Baseline):
         teacher: what it is to learn; None for one that is only used.
     """
 
-    style_weight = 1e5
+    style_weight = 2e6
 
     def __init__(self, network: Residual, teacher: Teacher | None = None) -> None:
         super().__init__()
