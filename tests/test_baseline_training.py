@@ -131,7 +131,7 @@ def test_the_log_has_means_of_a_hundred_steps(tiny: VGG, folders: Folders, tmp_p
     trained(untrained("adain", tiny), folders, tmp_path / "w", settings)
     first, second = log(tmp_path / "w")
     assert set(first) == {"step", "seconds", "pixels", "features"}
-    assert set(second) == {"step", "seconds", "content", "style", "range"}
+    assert set(second) == {"step", "seconds", "content", "style", "identity", "range"}
     assert (first["step"], second["step"]) == (100, 102)
     assert read(tmp_path / "w" / "sample-000102.jpg").width > 96  # content, style, output
 

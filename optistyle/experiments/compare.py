@@ -3,12 +3,13 @@
 .. code-block:: text
 
     report/
-        pictures/METHOD-0a1b2c3d4e/CONTENT__STYLE.png    what was painted here
-        rows/METHOD-0a1b2c3d4e/CONTENT__STYLE.json       its metrics: with it, a pair is done
+        pictures/METHOD-0a1b2c3d4e/CONTENT__STYLE-0a1b2c3d.png    what was painted here
+        rows/METHOD-0a1b2c3d4e/CONTENT__STYLE-0a1b2c3d.json       its metrics: a pair is done
         results.parquet (or .csv), means.md, findings.json
         METRIC.png, structure.png, histograms.png, report.html
 
-Killed and started again, it does what is missing.
+The digits stand for what a method is and for what is in the files of a pair. Killed and started
+again, it does what is missing.
 """
 
 from __future__ import annotations
@@ -21,9 +22,13 @@ import html
 import json
 import math
 import multiprocessing
+import os
 import random
+import signal
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+import threading
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
@@ -41,12 +46,12 @@ from optistyle.errors import InputError, unknown
 from optistyle.experiments import plots, report
 from optistyle.experiments.intervals import Interval, bootstrap
 from optistyle.images import Picture
-from optistyle.recipes import WARM_STARTS, Recipe
+from optistyle.recipes import LARGEST, SMALLEST, WARM_STARTS, Recipe
 from optistyle.run import load_encoder, resolved, stylize
 
 PAGE = "report.html"
-#: Measured unless others are asked for.
-USUAL = ("self_similarity", "chi_square", "ssim")
+#: Measured unless others are asked for: of these, what the packages that are here can.
+USUAL = tuple(x for x in ("self_similarity", "chi_square", "ssim") if x in metrics.at_hand())
 
 #: Methods by name: recipes of the optimiser, and feed-forward models.
 OPTIMISERS: Mapping[str, Recipe] = {
@@ -59,6 +64,10 @@ METHODS = (*OPTIMISERS, *WARM_STARTS)
 _SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff")
 _Table = Mapping[str, Mapping[str, Interval]]
 _ROWS = 1500  # on the page; more are the best and the worst
+
+
+class LostWorkerError(InputError):
+    """A worker process was killed; what was done until then is kept."""
 
 
 @dataclass(frozen=True)
@@ -103,7 +112,8 @@ def pictures_of(path: Path) -> list[Path]:
     """The images of a folder by name, or the image itself."""
     found = [path]
     if path.is_dir():
-        found = sorted(p for p in path.iterdir() if p.suffix.lower() in _SUFFIXES)
+        inside = (p for p in path.iterdir() if p.suffix.lower() in _SUFFIXES)
+        found = sorted(p for p in inside if p.is_file())
     if not found or not found[0].is_file():
         raise InputError(f"no images at {path} (allowed: {', '.join(_SUFFIXES)})")
     return found
@@ -139,25 +149,36 @@ def cases(
         output: the report's folder. names: of metrics.
 
     Raises:
-        InputError: an unknown name, or the same method twice.
+        InputError: an unknown name, the same method twice, a size or a pattern that will not do,
+            or an output among the inputs.
     """
     names = metrics.check(names)
+    if not names:
+        raise InputError("no metrics are given; name some with --metrics, or leave it out")
     for method in methods:
         if method not in METHODS:
             raise unknown("method", method, METHODS)
-    doubled = [m for m in existing if m in methods]
-    if doubled or not (methods or existing):
+    everyone = [*methods, *existing]
+    doubled = [m for m in everyone if everyone.count(m) > 1]
+    if doubled or not everyone:
         what = f"{doubled[0]} is given twice" if doubled else "no methods are given"
         raise InputError(f"{what}; name --methods, or --outputs NAME=DIR")
-    try:
-        pattern.format(content="a", style="b")
-    except (KeyError, IndexError, ValueError):
-        raise InputError(f"pattern {pattern!r}: it may hold {{content}} and {{style}}") from None
+    for name in existing:
+        if Path(name).name != name:
+            raise InputError(f"the name {name!r} of outputs is to name a folder: leave out the /")
+    if methods and not SMALLEST <= size <= LARGEST:
+        raise InputError(f"size {size}: allowed are {SMALLEST} to {LARGEST} px")
+    inputs = {file.resolve().parent for pair in pairs for file in pair}
+    if output.resolve() in inputs | {folder.resolve() for folder in existing.values()}:
+        raise InputError(f"{output} is a folder of inputs: choose another -o")
+    _check_pattern(pattern, pairs if existing else ())
+    digests = {file: images.digest(file) for file in dict.fromkeys(x for p in pairs for x in p)}
     found = []
-    for method in (*methods, *existing):
+    for method in everyone:
         folder, key = existing.get(method), _key(method, size, existing)
         for content, style in pairs:
-            stem = f"{content.stem}__{style.stem}"
+            made_of = [content.name, style.name, digests[content], digests[style]]
+            stem = f"{content.stem}__{style.stem}-{_short(made_of, 8)}"
             if folder is None:
                 picture = output / "pictures" / key / f"{stem}.png"
             else:
@@ -169,20 +190,41 @@ def cases(
     return found
 
 
+def _check_pattern(pattern: str, pairs: Sequence[tuple[Path, Path]]) -> None:
+    """Raise `InputError` for a pattern that is none, or that tells some of the pairs not apart."""
+    try:
+        pattern.format(content="a", style="b")
+        names = [pattern.format(content=c.stem, style=s.stem) for c, s in pairs]
+    except (LookupError, ValueError, AttributeError, TypeError):
+        raise InputError(f"pattern {pattern!r}: it may hold {{content}} and {{style}}") from None
+    doubled = next((name for name in names if names.count(name) > 1), None)
+    if doubled is not None:
+        raise InputError(f"pattern {pattern!r}: several pairs would have the one picture {doubled}")
+
+
 def _key(method: str, size: int, existing: Mapping[str, Path]) -> str:
     """A folder name: the method, and what makes its pictures what they are."""
     if method in existing:
         made: object = str(existing[method].resolve())
     elif method in OPTIMISERS:
-        made = [OPTIMISERS[method].as_dict(), size]
-    else:
+        recipe = resolved(OPTIMISERS[method])
+        made = [{**recipe.as_dict(), "device": "auto"}, size]
+    elif baselines.packaged(method).is_file():
         made = [images.digest(baselines.packaged(method)), size]
-    return f"{method}-{hashlib.sha256(json.dumps(made).encode()).hexdigest()[:10]}"
+    else:
+        raise InputError(
+            f"no weights of {method} are here; make them with optistyle train {method}"
+        )
+    return f"{method}-{_short(made, 10)}"
+
+
+def _short(made: object, digits: int) -> str:
+    return hashlib.sha256(json.dumps(made).encode()).hexdigest()[:digits]
 
 
 def _partner(folder: Path, name: str) -> Path:
     """The picture of that name, with whatever extension; one that is missing is found out later."""
-    for suffix in _SUFFIXES:
+    for suffix in (*_SUFFIXES, *map(str.upper, _SUFFIXES)):
         if (folder / f"{name}{suffix}").is_file():
             return folder / f"{name}{suffix}"
     return folder / f"{name}.png"
@@ -200,55 +242,102 @@ def compare(
     Args:
         todo: see `cases`. output: the folder. workers: processes; by default one per processor.
         stream: where progress goes; None for nowhere.
+
+    Raises:
+        InputError: the folder cannot be written, or a metric needs what is not here.
+        LostWorkerError: a worker was killed.
     """
-    output.mkdir(parents=True, exist_ok=True)
+    if workers is not None and workers < 1:
+        raise InputError(f"workers is {workers}; it must be 1 or more")
     rows: dict[Case, dict[str, Any]] = {}
     for case in todo:
         row = _done(case)
         if row is not None:
             rows[case] = row
     left = [case for case in todo if case not in rows]
-    with tqdm(
-        total=len(todo), initial=len(rows), unit="picture", file=stream, disable=stream is None
-    ) as bar:
-        for case, row in _judged(left, workers):
-            rows[case] = row
-            if "error" not in row:
-                case.row.parent.mkdir(parents=True, exist_ok=True)
-                images.write_whole(case.row.resolve(), json.dumps(row).encode())
-            bar.update()
-    found = findings([rows[case] for case in todo])
-    _write(found, todo, output)
+    _check_needs({name for case in left for name in case.names})
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+        images.check_place(output / PAGE)
+        with tqdm(
+            total=len(todo), initial=len(rows), unit="picture", file=stream, disable=stream is None
+        ) as bar:
+            for case, row in _judged(left, workers):
+                rows[case] = row
+                if "error" not in row:
+                    case.row.parent.mkdir(parents=True, exist_ok=True)
+                    images.write_whole(case.row.resolve(), json.dumps(row).encode())
+                bar.update()
+        if len(rows) < len(todo):
+            done = sum("error" not in row for row in rows.values())
+            raise LostWorkerError(
+                "a worker process was killed (out of memory, perhaps: try fewer --workers); "
+                f"{done} of {len(todo)} pictures are done and kept: start it again"
+            )
+        found = findings([rows[case] for case in todo])
+        _write(found, todo, output)
+    except OSError as error:
+        raise InputError(f"{output} cannot be written: {error.strerror or error}") from error
     return found
 
 
+def _check_needs(names: Iterable[str]) -> None:
+    """Raise `InputError` where a metric needs a package or a file that is not here."""
+    needy = [metrics.METRICS[name] for name in names if metrics.METRICS[name].needs]
+    if needy:
+        grey = torch.full((1, 3, 192, 192), 0.5)
+        judged = metrics.Judged(grey, grey, grey, judging_encoder())
+        for metric in needy:
+            metric.measure(judged)
+
+
 def _done(case: Case) -> dict[str, Any] | None:
-    """The row of a case that is done with these metrics, of this very picture."""
+    """The row of a case that is done with these metrics, of this very picture, by this judge."""
     try:
         row: dict[str, Any] = json.loads(case.row.read_text(encoding="utf-8"))
-        same = row["picture sha256"] == images.digest(case.picture)
-        return row if same and set(case.names) <= set(row) else None
+        same = row["picture sha256"] == images.digest(case.picture) and row["judge"] == judge_name()
+        if not same or not set(case.names) <= set(row):
+            return None
+        return {k: x for k, x in row.items() if k not in metrics.METRICS or k in case.names}
     except (OSError, ValueError, KeyError, TypeError, InputError):
         return None
 
 
 def _judged(left: Sequence[Case], workers: int | None) -> Iterator[tuple[Case, dict[str, Any]]]:
-    """Rows as they come, from processes of this machine."""
+    """Rows as they come, from processes of this machine; not all of them if one is killed."""
     if not left:
         return
     processors = torch.get_num_threads()
     count = min(len(left), workers or processors)
     context = multiprocessing.get_context("spawn")
     with concurrent.futures.ProcessPoolExecutor(
-        count, context, torch.set_num_threads, (max(1, processors // count),)
+        count, context, _begin, (max(1, processors // count),)
     ) as pool:
-        futures = {pool.submit(perform, case): case for case in left}
+        others = set(multiprocessing.active_children())
         try:
+            futures = {pool.submit(perform, case): case for case in left}
             for future in concurrent.futures.as_completed(futures):
-                yield futures[future], future.result()
+                if not isinstance(future.exception(), BrokenProcessPool):
+                    yield futures[future], future.result()
         except BaseException:
-            pool.shutdown(cancel_futures=True)
+            pool.shutdown(wait=False, cancel_futures=True)
+            for worker in set(multiprocessing.active_children()) - others:
+                worker.terminate()
             raise
+
+
+def _begin(threads: int) -> None:
+    """Of a worker: it ends with the process that started it, and leaves Ctrl-C to that one."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    torch.set_num_threads(threads)
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def follow() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=follow, daemon=True).start()
 
 
 def perform(case: Case) -> dict[str, Any]:
@@ -265,7 +354,8 @@ def perform(case: Case) -> dict[str, Any]:
             images.write(case.picture, _paint(case.method, content, style, case.size))
         output = images.read(case.picture)
         found, notes = judge(output.pixels, content.pixels, style.pixels, case.names)
-        return {**row, **found, **notes, "picture sha256": images.digest(case.picture)}
+        sha = images.digest(case.picture)
+        return {**row, **found, **notes, "judge": judge_name(), "picture sha256": sha}
     except InputError as error:
         return {**row, "error": str(error)}
     except Exception as error:  # one bad picture among hundreds ends nothing
@@ -292,13 +382,18 @@ def judge(
 
 
 @functools.cache
-def judging_encoder() -> VGG:
+def judge_name() -> str:
     """The real VGG-19 where it is at hand, else the slim encoder."""
     try:
         weights.locate("vgg19")
-        return encoders.load("vgg19")
+        return "vgg19"
     except InputError:
-        return encoders.load("slim")
+        return "slim"
+
+
+@functools.cache
+def judging_encoder() -> VGG:
+    return encoders.load(judge_name())
 
 
 def _paint(method: str, content: Picture, style: Picture, size: int) -> Picture:
@@ -322,7 +417,7 @@ def _optimiser(name: str) -> tuple[Recipe, VGG]:
 
 
 def findings(rows: Sequence[dict[str, Any]]) -> Comparison:
-    """Means and paired differences with intervals, over the pairs that all methods have."""
+    """Means over a method's pairs, paired differences over the pairs of both; with intervals."""
     good = [row for row in rows if "error" not in row]
     methods = list(dict.fromkeys(row["method"] for row in rows))
     names = [name for name in metrics.METRICS if any(name in row for row in good)]
@@ -346,12 +441,14 @@ def findings(rows: Sequence[dict[str, Any]]) -> Comparison:
             if len(common) < 2:
                 continue
             title = f"{first} less {second}"
+            both = [table[method][pair] for method in (first, second) for pair in common]
             gaps = {
                 name: np.array([table[first][p][name] - table[second][p][name] for p in common])
                 for name in names
+                if all(name in row for row in both)
             }
             differences[title] = {name: bootstrap(gap) for name, gap in gaps.items()}
-            if error is not None and len(common) >= 8:
+            if error in gaps and len(common) >= 8:
                 matched[title] = {
                     name: bootstrap(np.stack([gaps[error], gap], 1), statistic=_at_no_gap)
                     for name, gap in gaps.items()
@@ -370,7 +467,8 @@ def _at_no_gap(points: np.ndarray) -> np.ndarray:
     mean_x, mean_y = x.mean(-1), y.mean(-1)
     spread = ((x - mean_x[..., None]) ** 2).sum(-1)
     along = ((x - mean_x[..., None]) * (y - mean_y[..., None])).sum(-1)
-    slope = np.divide(along, spread, out=np.zeros_like(along), where=spread > 0)
+    some = spread > 1e-24 * (x**2).sum(-1)  # less is rounding
+    slope = np.divide(along, spread, out=np.zeros_like(along), where=some)
     return mean_y - slope * mean_x
 
 
@@ -407,7 +505,7 @@ def markdown(found: Comparison) -> str:
             for label, row in rows.items()
         ]
         parts.append("\n".join(lines))
-    return "\n\n".join(parts) + "\n"
+    return "\n\n".join(parts or ["No means and intervals: no method has 2 pairs or more."]) + "\n"
 
 
 def _table(title: str, rows: _Table) -> str:
@@ -454,7 +552,7 @@ def draw(found: Comparison, todo: Sequence[Case], output: Path) -> None:
             axis.errorbar(
                 at,
                 interval.mean,
-                [[interval.mean - interval.low], [interval.high - interval.mean]],
+                [[max(0, interval.mean - interval.low)], [max(0, interval.high - interval.mean)]],
                 fmt="o",
                 color="black",
             )
@@ -494,7 +592,7 @@ def _polar(found: Comparison, path: Path) -> None:
 
 def _histograms(found: Comparison, todo: Sequence[Case], path: Path) -> None:
     """Of every method, the pair nearest to its median distance: style filled, output as a line."""
-    methods = list(found.means)
+    methods = list(dict.fromkeys(r["method"] for r in found.rows if "chi_square" in r))
     figure, axes = plots.axes(len(methods), 3, 2.6, 1.6)
     for line, method in zip(axes, methods, strict=True):
         own = [
@@ -508,7 +606,7 @@ def _histograms(found: Comparison, todo: Sequence[Case], path: Path) -> None:
                 values = 255 * images.read(file).pixels[0, index].flatten().numpy()
                 style = {"alpha": 0.4, "color": name} if filled else {"color": "black"}
                 kind = "stepfilled" if filled else "step"
-                axis.hist(values, 64, (0, 255), density=True, histtype=kind, **style)
+                axis.hist(values, 64, range=(0, 255), density=True, histtype=kind, **style)
             axis.set_yticks([])
         line[0].set_ylabel(f"{method}\n{distance:.3f}", fontsize=8)
     plots.save(figure, path)
@@ -516,7 +614,7 @@ def _histograms(found: Comparison, todo: Sequence[Case], path: Path) -> None:
 
 def page(found: Comparison, todo: Sequence[Case]) -> str:
     """One HTML file: tables, then every picture with its metrics, worst first by the first one."""
-    names = list(dict.fromkeys(name for row in found.means.values() for name in row))
+    names = [name for name in todo[0].names if any(name in row for row in found.rows)]
     shown = [(row, case) for row, case in zip(found.rows, todo, strict=True)]
     if names:
         sign = 1 if metrics.METRICS[names[0]].better == "lower" else -1
@@ -527,11 +625,12 @@ def page(found: Comparison, todo: Sequence[Case]) -> str:
         shown = shown[: _ROWS // 2] + shown[-_ROWS // 2 :]
     files = dict.fromkeys(file for _, case in shown for file in (case.content, case.style))
     classes = {file: f"p{index}" for index, file in enumerate(files)}
-    style = "\n".join(
-        f".{name} {{ background-image: url({report.thumbnail_data(file)}) }}"
-        for file, name in classes.items()
-        if file.is_file()
-    )
+    style = [
+        "i { display: block; width: 120px; height: 120px; background: center/contain no-repeat }"
+    ]
+    for file, name in classes.items():
+        with contextlib.suppress(InputError):  # what cannot be read is said in its rows
+            style.append(f".{name} {{ background-image: url({report.thumbnail_data(file)}) }}")
     body = []
     for row, case in shown:
         picture = report.thumbnail(case.picture) if "error" not in row else ""
@@ -544,5 +643,10 @@ def page(found: Comparison, todo: Sequence[Case]) -> str:
     head = ["output", "content", "style", "method", "content", "style", *names, "resized", "error"]
     tables = "\n".join(_table(title, rows) for title, rows in _findings(found))
     return report.sortable(
-        f"{len(found.rows)} pictures, {found.failed} failed", note, head, body, style, tables
+        f"{len(found.rows)} pictures, {found.failed} failed",
+        note,
+        head,
+        body,
+        "\n".join(style),
+        tables,
     )
