@@ -561,13 +561,24 @@ def evaluate(
 
     names = metrics.check(_names(wanted)) if wanted else metrics.at_hand()
     photograph, painting = images.read(content), images.read(style)
-    found = {}
+    found: dict[str, dict[str, float]] = {}
     for path in outputs:
         output = images.read(path)
-        values, notes = comparing.judge(output.pixels, photograph.pixels, painting.pixels, names)
+        pixels = output.pixels, photograph.pixels, painting.pixels
+        row: dict[str, float] = {}
+        notes: dict[str, str] = {}
+        for name in names:
+            try:
+                values, notes = comparing.judge(*pixels, [name])
+            except InputError as error:
+                if wanted:
+                    raise
+                _say(f"{path}: without {name}: {error}")
+                continue
+            row |= values
         if "resized" in notes:
             _say(f"{path} is {output.width}x{output.height}: {notes['resized']}")
-        found[str(path)] = values
+        found[str(path)] = row
     if as_json:
         click.echo(json.dumps(found, indent=1))
         return
@@ -579,7 +590,8 @@ def evaluate(
     )
     for name in names:
         cells = "  ".join(
-            f"{row[name]:>{w}.4g}" for row, w in zip(found.values(), wide, strict=True)
+            f"{row[name]:>{w}.4g}" if name in row else " " * (w - 1) + "-"
+            for row, w in zip(found.values(), wide, strict=True)
         )
         click.echo(f"{name:<{width}}  {cells}  ({metrics.METRICS[name].better} is better)")
 
@@ -633,8 +645,10 @@ def compare(
     existing = {}
     for text in outputs:
         name, _, folder = text.partition("=")
-        if not (name and Path(folder).is_dir()):
+        if not (name and folder and Path(folder).is_dir()):
             raise InputError(f"--outputs {text}: write NAME=DIR, the folder of its pictures")
+        if name in existing:
+            raise InputError(f"--outputs: {name} is given twice; every NAME is one method")
         existing[name] = Path(folder)
     todo = comparing.cases(
         comparing.pairs_of(contents, styles, sample, seed),
@@ -645,7 +659,13 @@ def compare(
         size=size,
         pattern=pattern,
     )
-    found = comparing.compare(todo, output, workers=workers, stream=None if quiet else sys.stderr)
+    try:
+        found = comparing.compare(
+            todo, output, workers=workers, stream=None if quiet else sys.stderr
+        )
+    except comparing.LostWorkerError as error:
+        _say(str(error))
+        sys.exit(1)
     if not quiet:
         click.echo(comparing.markdown(found))
         click.echo(output / comparing.PAGE)

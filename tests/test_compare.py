@@ -22,6 +22,7 @@ from test_sweep import children, needs_proc, wait_for
 
 from optistyle import baselines, encoders, images, metrics
 from optistyle.cli import main
+from optistyle.errors import InputError
 from optistyle.experiments import compare
 from optistyle.experiments.compare import Case, Comparison, findings
 from optistyle.experiments.intervals import Interval, bootstrap
@@ -526,6 +527,20 @@ def test_a_killed_worker_is_said_in_one_line_and_no_row_is_lost(
     assert kept.items() <= row_files(folder / "report").items()
 
 
+def test_a_lost_worker_ends_the_command_with_1(
+    folder: Path, here: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def lost(left: Sequence[Case], workers: int | None) -> Iterator[tuple[Case, dict[str, Any]]]:
+        yield left[0], compare.perform(left[0])
+
+    monkeypatch.setattr(compare, "_judged", lost)
+    result = compared(*TWO, code=1)
+    (line,) = result.stderr.splitlines()
+    assert line.startswith("optistyle: a worker process was killed")
+    assert "1 of 8 pictures are done and kept: start it again" in line
+    assert result.stdout == ""
+
+
 # --- methods that paint ---
 
 
@@ -590,7 +605,10 @@ def test_the_optimiser_paints(folder: Path, here: None) -> None:
         ([], "no methods are given"),
         (["--methods", "gatys,gatys"], "gatys is given twice"),
         (["--methods", "gatys", "--outputs", "gatys=ours"], "gatys is given twice"),
+        (["--outputs", "ours"], "write NAME=DIR"),
+        (["--outputs", "ours="], "write NAME=DIR"),
         (["--outputs", "=ours"], "write NAME=DIR"),
+        (["--outputs", "ours=ours", "--outputs", "ours=theirs"], "ours is given twice"),
         (["--outputs", "ours=nowhere"], "write NAME=DIR"),
         (["--outputs", "../x=ours"], "leave out the /"),
         (["--outputs", "ours=ours", "--pattern", "{picture}"], "{content} and {style}"),
@@ -685,6 +703,20 @@ def test_evaluate_prints_json(folder: Path, here: None) -> None:
     assert all(math.isfinite(x) for row in found.values() for x in row.values())
 
 
+def test_evaluate_goes_without_what_cannot_be_measured_unless_it_is_asked_for(
+    folder: Path, here: None
+) -> None:
+    pytest.importorskip("torchmetrics")
+    result = evaluated("ours/a_A.png", "--json")
+    assert result.exit_code == 0, result.output
+    assert "without ms_ssim: a picture of 40x32 px is too small" in result.stderr
+    (row,) = json.loads(result.stdout).values()
+    assert set(row) >= {"self_similarity", "chi_square", "ssim", "cams_slim"}
+    assert not {"ms_ssim", "lpips"} & set(row)
+    at = ("--content", "contents/a.png", "--style", "styles/A.png")
+    assert "too small" in refused(folder, "evaluate", "ours/a_A.png", *at, "--metrics", "ms_ssim")
+
+
 def test_evaluate_says_what_was_resized(folder: Path, here: None) -> None:
     write(folder / "other.png", make_picture(48, 64))
     result = evaluated("other.png", "ours/a_A.png", "--metrics", CHEAP, "--json")
@@ -711,5 +743,13 @@ def test_metrics_at_hand_need_nothing_that_is_not_here(monkeypatch: pytest.Monke
     found = metrics.at_hand()
     assert {"self_similarity", "chi_square", "color_wasserstein"} <= set(found)
     assert not {"ssim", "ms_ssim", "lpips", "dists"} & set(found)
+    monkeypatch.setattr(metrics.weights, "locate", lambda name: Path(name))
+    assert "cams" in metrics.at_hand()
+
+    def missing(name: str) -> Path:
+        raise InputError(name)
+
+    monkeypatch.setattr(metrics.weights, "locate", missing)
+    assert "cams" not in metrics.at_hand()
     monkeypatch.setattr(metrics, "find_spec", lambda name: None)
     assert "color_wasserstein" not in metrics.at_hand()

@@ -10,6 +10,7 @@ from importlib.util import find_spec
 from torch import Tensor
 
 from optistyle import encoders
+from optistyle.encoders import weights
 from optistyle.encoders.vgg import VGG
 from optistyle.errors import InputError, unknown
 from optistyle.metrics.cams import cams
@@ -46,7 +47,8 @@ class Metric:
     Attributes:
         of: what it is about: ``content`` (the style is not looked at) or ``style``.
         measure: the number. better: ``lower`` or ``higher``.
-        needs: a package of the extra ``metrics``, or `BACKBONE`: weights that the user brings.
+        needs: a package of the extra ``metrics``, `BACKBONE` (weights that the user brings), or
+            `VGG19` (those of the extra ``vgg19``).
     """
 
     of: str
@@ -56,6 +58,7 @@ class Metric:
 
 
 BACKBONE = "backbone"
+VGG19 = "vgg19"
 
 
 def _vgg19(encoder: VGG) -> VGG:
@@ -85,7 +88,7 @@ METRICS: Mapping[str, Metric] = {
     "single_image_frechet": Metric(
         "style", lambda j: single_image_frechet(j.output, j.style, j.encoder)
     ),
-    "cams": Metric("style", lambda j: cams(j.output, j.style, _vgg19(j.encoder))),
+    "cams": Metric("style", lambda j: cams(j.output, j.style, _vgg19(j.encoder)), "lower", VGG19),
     "cams_slim": Metric("style", lambda j: cams(j.output, j.style, _slim())),
     "ssim": Metric("content", lambda j: ssim(j.output, j.content), "higher", "torchmetrics"),
     "ms_ssim": Metric("content", lambda j: ms_ssim(j.output, j.content), "higher", "torchmetrics"),
@@ -98,6 +101,12 @@ def at_hand() -> tuple[str, ...]:
     """The metrics that need neither a package nor a file that is not here."""
 
     def here(needs: str) -> bool:
+        if needs == VGG19:
+            try:
+                weights.locate(needs)
+            except InputError:
+                return False
+            return True
         return needs != BACKBONE and (not needs or find_spec(needs) is not None)
 
     return tuple(name for name, metric in METRICS.items() if here(metric.needs))
