@@ -263,7 +263,14 @@ FIGURES: Mapping[str, Callable[[int, Path], None]] = {
     "johnson": johnson,
 }
 #: Longer sides in px; those of one picture among many are smaller.
-SIZES = {"alpha": 320, "four-styles": 256, "models": 384, "levels": 320, "adjustable": 320}
+SIZES = {
+    "alpha": 320,
+    "four-styles": 256,
+    "models": 384,
+    "levels": 320,
+    "adjustable": 320,
+    "layer-losses": 256,
+}
 
 
 def main() -> None:
