@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from optistyle import baselines, colors, devices, encoders, images, memory, solvers
+from optistyle.baselines.codec import LEAST
 from optistyle.baselines.paint import paint
 from optistyle.encoders.vgg import VGG
 from optistyle.errors import InputError
@@ -399,7 +400,9 @@ class Run:
             return (self._content if init == "content" else self._styles[0]).pixels
         if init in WARM_STARTS:
             model = baselines.load(init, device=devices.resolve(device))
-            size = self.schedule[0][0]
+            height, width = self.schedule[0][0]
+            larger = max(1.0, LEAST / min(height, width))  # it is resized in any case
+            size = math.ceil(larger * height), math.ceil(larger * width)
             return paint(model, self._content, self._styles, size, shares=self._shares).pixels
         if not Path(init).exists():
             raise InputError(f"init {init!r} is neither a file nor one of {', '.join(INITS)}")

@@ -71,9 +71,9 @@ def test_stops_at_the_deepest_layer(
     tiny: VGG, picture: Picture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     done: list[str] = []
-    convolve = VGG._convolve
+    convolve = VGG.convolve
     monkeypatch.setattr(
-        VGG, "_convolve", lambda self, x, name: (done.append(name), convolve(self, x, name))[1]
+        VGG, "convolve", lambda self, x, name: (done.append(name), convolve(self, x, name))[1]
     )
     features = tiny(picture(32, 32), ["relu2_1", "relu1_2"])
     assert set(features) == {"relu1_2", "relu2_1"}

@@ -14,6 +14,8 @@ from optistyle.errors import InputError
 
 #: Pixels of the coarsest grid: images are padded to a multiple of it.
 GRID = 16
+#: The shortest side in px.
+LEAST = 2 * GRID
 
 
 #: The decoder's convolutions in order: those of VGG-19's blocks 4 to 1 backwards.
@@ -160,6 +162,6 @@ def outside(output: Tensor) -> Tensor:
 def padded(image: Tensor) -> Tensor:
     """(B, 3, H, W) with its right and lower borders mirrored up to a multiple of `GRID`."""
     height, width = image.shape[-2:]
-    if min(height, width) < 2 * GRID:
-        raise InputError(f"an image of {width}x{height} px is too small; 32 px a side or more")
+    if min(height, width) < LEAST:
+        raise InputError(f"an image of {width}x{height} px is too small; {LEAST} px a side or more")
     return F.pad(image, (0, -width % GRID, 0, -height % GRID), mode="reflect")

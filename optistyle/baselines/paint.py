@@ -9,6 +9,7 @@ import torch
 
 from optistyle import colors, images
 from optistyle.baselines.base import Alpha, Baseline
+from optistyle.baselines.codec import LEAST
 from optistyle.images import Picture
 
 
@@ -35,7 +36,9 @@ def paint(
     looks = []
     for style in styles:
         look = colors.recolour(style, content, original_colors)
-        area = images.fit_area(style.height, style.width, math.prod(size))
+        longer, shorter = max(style.height, style.width), min(style.height, style.width)
+        least = math.ceil(LEAST**2 * longer / shorter)  # no side below LEAST
+        area = images.fit_area(style.height, style.width, max(math.prod(size), least))
         looks.append(images.resize(look.pixels, area).to(device))
     small = images.resize(content.pixels, size)
     painted = model.stylize(small.to(device), looks, shares=shares, alpha=alpha).cpu()
