@@ -35,7 +35,7 @@ from optistyle.baselines.paint import paint
 from optistyle.encoders import load
 from optistyle.encoders.vgg import VGG
 from optistyle.encoders.weights import load_tensors
-from optistyle.images import Picture
+from optistyle.images import Picture, digest
 from optistyle.observers import Observer, Step
 from optistyle.recipes import WARM_STARTS, Recipe
 from optistyle.run import stylize
@@ -79,10 +79,10 @@ def painters() -> dict[str, Painter]:
     if (_SHARED / "vgg19-16x").is_dir():
         models["adain, 16x"] = distilled(_SHARED / "vgg19-16x")
 
-    def feed_forward(model: Baseline) -> Painter:
+    def feed_forward(model: Baseline, alpha: float = 1.0) -> Painter:
         def painter(content: Tensor, style: Tensor) -> Tensor:
             size = (content.shape[-2], content.shape[-1])
-            return paint(model, Picture(content), [Picture(style)], size).pixels
+            return paint(model, Picture(content), [Picture(style)], size, alpha=alpha).pixels
 
         return painter
 
@@ -90,21 +90,20 @@ def painters() -> dict[str, Painter]:
         "content image": lambda content, style: content,
         "style image": lambda content, style: style,
         **{name: feed_forward(model) for name, model in models.items()},
+        "adain, alpha 0.8": feed_forward(models["adain"], 0.8),
         "optimiser": lambda content, style: stylize(content, style, Recipe(size=SIZE)).image,
     }
 
 
 def quality(work: Path, own_pairs: bool, names: tuple[str, ...]) -> list[dict[str, Any]]:
-    """One row per painter and pair; the optimiser's are kept in ``work``."""
+    """One row per painter and pair; rows already in ``work``, by the same weights, are kept."""
     judge, rows = load("vgg19"), []
     work.mkdir(parents=True, exist_ok=True)
     for name, painter in painters().items():
         if names and name not in names:
             continue
         for pair, (content, style) in _pairs(own_pairs).items():
-            path = work / f"{name} {pair}.json".replace(" ", "_")
-            if name != "optimiser":  # models change: only what takes minutes is kept
-                path.unlink(missing_ok=True)
+            path = work / f"{name} {pair} {_version(name)}.json".replace(" ", "_")
             rows.append(
                 _kept(
                     path,
@@ -113,6 +112,13 @@ def quality(work: Path, own_pairs: bool, names: tuple[str, ...]) -> list[dict[st
                 )
             )
     return rows
+
+
+def _version(name: str) -> str:
+    """The start of the digest of a model's weights, where they are packaged."""
+    model = name.split(",")[0]
+    here = model in WARM_STARTS and "16x" not in name
+    return digest(baselines.packaged(model))[:8] if here else "published"
 
 
 def _judged(painter: Painter, content: Tensor, style: Tensor, judge: VGG) -> dict[str, float]:
