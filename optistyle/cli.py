@@ -791,6 +791,7 @@ def baseline_command(
     optistyle baseline list
     """
     from optistyle import baselines, images
+    from optistyle.baselines.codec import LEAST
     from optistyle.baselines.paint import paint
     from optistyle.devices import resolve
 
@@ -804,6 +805,10 @@ def baseline_command(
     recipe = _recipe(Recipe(scales="single"), given)
     images.check_writable(output, inputs=[content, *styles, *weights])
     picture, paintings = images.read(content), [images.read(style) for style in styles]
+    for path, given_picture in zip((content, *styles), (picture, *paintings), strict=True):
+        if min(given_picture.height, given_picture.width) < LEAST:
+            side = f"{given_picture.width}x{given_picture.height} px"
+            raise InputError(f"{path} is {side}; it must be {LEAST} px a side or more")
     network = baselines.load(model, files=weights, device=resolve(device))
     painted = paint(
         network,

@@ -782,7 +782,6 @@ def test_pictures_and_weights_that_do_not_go_together(
     refuse("adjustable", [content], johnson_file, "holds johnson, not adjustable")
     refuse("adain", [content, str(tmp_path / "none.png")], adain_file, "none.png")
     refuse("adain", [content, style], tmp_path / "content.png", "not a file of weights")
-    # 96 x 20 of a style, at as many pixels as 40 x 40: 88 x 18.
     arguments = ["baseline", "adain", content, small, "-o", str(output), "--size", "48"]
     refused([*arguments, "--weights", str(adain_file)], "32 px a side", output)
     source = files[0].read_bytes()
