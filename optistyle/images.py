@@ -490,8 +490,9 @@ def fit_longer_side(height: int, width: int, longer: int) -> tuple[int, int]:
     return _scaled(height, width, longer / max(height, width))
 
 
-def fit_area(height: int, width: int, area: int) -> tuple[int, int]:
-    """The size (H, W) of the same aspect with about `area` pixels, each side at least 1."""
+def fit_area(height: int, width: int, area: int, least: int = 0) -> tuple[int, int]:
+    """The size (H, W) of the same aspect with `area` pixels or so, no side below `least`, or 1."""
+    area = max(area, math.ceil(least**2 * max(height, width) / min(height, width)))
     return _scaled(height, width, math.sqrt(area / (height * width)))
 
 

@@ -375,11 +375,8 @@ class Run:
     def _style_size(self, style: Picture, size: tuple[int, int]) -> tuple[int, int]:
         """As many pixels as the picture has, times the scale squared, in the style's own aspect."""
         area = round(math.prod(size) * self.recipe.style_scale**2)
-        longer, shorter = max(style.height, style.width), min(style.height, style.width)
         # No side below SMALLEST px, where the deepest layers end.
-        return images.fit_area(
-            style.height, style.width, max(area, math.ceil(SMALLEST**2 * longer / shorter))
-        )
+        return images.fit_area(style.height, style.width, area, SMALLEST)
 
     def _build(self, size: tuple[int, int]) -> Objective:
         return Objective.build(

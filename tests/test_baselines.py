@@ -19,7 +19,7 @@ from optistyle.baselines.adaattn import AdaAttN
 from optistyle.baselines.adjustable import LEVELS, Adjustable
 from optistyle.baselines.attention import Projections, normalised
 from optistyle.baselines.base import fill
-from optistyle.baselines.codec import CONVOLUTIONS, STATISTICS, Decoder, Transfer, padded
+from optistyle.baselines.codec import BLOCK_STARTS, CONVOLUTIONS, Decoder, Transfer, padded
 from optistyle.baselines.paint import paint
 from optistyle.baselines.sanet import SANet
 from optistyle.baselines.teacher import Teacher
@@ -300,7 +300,7 @@ def test_adapt_by_hand() -> None:
 
 
 def test_keys_are_all_layers_up_to_their_own(tiny: VGG, picture: Make) -> None:
-    features = tiny(picture(32, 48), STATISTICS)
+    features = tiny(picture(32, 48), BLOCK_STARTS)
     found = adaattn.keys(features, "relu3_1")
     assert found.shape == (1, 6 + 8 + 12, 8, 12)
     torch.testing.assert_close(found[:, :6], normalised(features["relu1_1"][..., ::4, ::4]))
@@ -596,7 +596,7 @@ def test_started_from_adain_a_decoder_paints_like_it(
     before = {k: x.clone() for k, x in model.learned().items()}
     found = baselines.start_from(model, file)
     assert set(found) == set(one.learned())
-    features = tiny(picture(32, 48), STATISTICS)
+    features = tiny(picture(32, 48), BLOCK_STARTS)
     # What is joined to relu4_1 counts for nothing yet.
     torch.testing.assert_close(model.decoder(features), one.decoder(features))
     assert all(torch.equal(before[k], x) for k, x in model.learned().items() if k not in found)

@@ -19,7 +19,7 @@ from torch.nn import functional as F
 
 from optistyle.baselines.adain import statistics_distance
 from optistyle.baselines.attention import AttentionTransfer, Projections, flat, inner, normalised
-from optistyle.baselines.codec import STATISTICS, Decoder, outside
+from optistyle.baselines.codec import BLOCK_STARTS, Decoder, outside
 from optistyle.encoders.vgg import VGG, Features
 from optistyle.statistics import gather
 
@@ -34,10 +34,12 @@ _EPS = 1e-5
 
 def keys(features: Features, layer: str) -> Tensor:
     """Normalised features of relu1_1 to a layer, at its size: (B, K, H, W); eq. 4."""
-    depth = STATISTICS.index(layer) + 1
+    depth = BLOCK_STARTS.index(layer) + 1
     size = features[layer].shape[-2:]
     # Resized as published: nearest neighbours, then normalised.
-    return torch.cat([normalised(F.interpolate(features[x], size)) for x in STATISTICS[:depth]], 1)
+    return torch.cat(
+        [normalised(F.interpolate(features[x], size)) for x in BLOCK_STARTS[:depth]], 1
+    )
 
 
 def adapt(content: Tensor, mean: Tensor, second: Tensor) -> Tensor:
@@ -62,14 +64,14 @@ class AdaAttN(AttentionTransfer):
     """AdaAttN at relu3_1, which the decoder takes as a join, and at relu4_1 and relu5_1, merged."""
 
     levels = ("relu4_1", "relu5_1", "relu3_1")
-    reads = STATISTICS
+    reads = BLOCK_STARTS
     style_weight = 10.0
 
     def __init__(self, encoder: VGG, decoder: Decoder) -> None:
         super().__init__(encoder, decoder)
         for layer in self.levels:
-            depth = STATISTICS.index(layer) + 1
-            width = sum(encoder.channels(x) for x in STATISTICS[:depth])
+            depth = BLOCK_STARTS.index(layer) + 1
+            width = sum(encoder.channels(x) for x in BLOCK_STARTS[:depth])
             part = Projections(encoder.channels(layer), width, inner(encoder, width))
             self.add_module(f"adaattn{layer[4:]}", part)
 
@@ -94,16 +96,17 @@ class AdaAttN(AttentionTransfer):
         """
         assert style is not None
         with torch.no_grad():
-            kept, look = (self.encoder(x, STATISTICS) for x in (content, style))
+            kept, look = (self.encoder(x, BLOCK_STARTS) for x in (content, style))
             goals = {layer: fixed(kept, look, layer) for layer in self.levels}
         output = self.paint(self.transform(kept, look))
-        found = self.encoder(output, STATISTICS)
+        found = self.encoder(output, BLOCK_STARTS)
         local = [
             (found[layer] - goal).square().mean() / goal.square().mean()
             for layer, goal in goals.items()
         ]
         distance = [
-            statistics_distance(found, look, [x]) / look[x].square().mean() for x in STATISTICS[1:]
+            statistics_distance(found, look, [x]) / look[x].square().mean()
+            for x in BLOCK_STARTS[1:]
         ]
         return {
             "style": self.style_weight * torch.stack(distance).sum(),

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from optistyle.baselines.codec import STATISTICS, Transfer, outside
+from optistyle.baselines.codec import BLOCK_STARTS, Transfer, outside
 from optistyle.encoders.vgg import Features
 
 
@@ -71,7 +71,7 @@ class AdaIN(Transfer):
         the levels. Style: those of mean and deviation at relu1_1 to relu4_1.
         """
         assert style is not None
-        read = STATISTICS[:4]
+        read = BLOCK_STARTS[:4]
         with torch.no_grad():
             look = self.encoder(style, read)
             goal = self.transform(self.encoder(content, self.levels), look)

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from optistyle.encoders.formats import missing
 from optistyle.errors import InputError, unknown
@@ -67,6 +68,20 @@ class Baseline(nn.Module):
             rng: for models that draw what they are to do.
         """
         raise NotImplementedError
+
+
+def check_sides(image: Tensor, least: int) -> None:
+    """Raise `InputError` where a side of (B, 3, H, W) is below ``least`` px."""
+    height, width = image.shape[-2:]
+    if min(height, width) < least:
+        raise InputError(f"an image of {width}x{height} px is too small; {least} px a side or more")
+
+
+def mirrored(image: Tensor, grid: int, least: int) -> Tensor:
+    """(B, 3, H, W), its right and lower borders mirrored up to a multiple of ``grid`` px."""
+    check_sides(image, least)
+    height, width = image.shape[-2:]
+    return F.pad(image, (0, -width % grid, 0, -height % grid), mode="reflect")
 
 
 def by_level(alpha: Alpha, levels: Sequence[str]) -> dict[str, float]:

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from optistyle.baselines.base import Alpha, Baseline, by_level, equal_shares
+from optistyle.baselines.base import Alpha, Baseline, by_level, equal_shares, mirrored
+from optistyle.encoders.layers import BLOCK_STARTS
 from optistyle.encoders.vgg import VGG, Features
-from optistyle.errors import InputError
 
 #: Pixels of the coarsest grid: images are padded to a multiple of it.
 GRID = 16
@@ -138,7 +138,7 @@ class Transfer(Baseline):
 
     def warm_up(self, image: Tensor) -> dict[str, Tensor]:
         """Of decoding an image's own features: pixels, and features at relu1_1 to relu4_1."""
-        read = STATISTICS[:4]
+        read = BLOCK_STARTS[:4]
         with torch.no_grad():
             wanted = self.encoder(image, {*read, *self.levels, *self.reads})
         output = self.paint(self.unstyled(wanted))
@@ -150,10 +150,6 @@ class Transfer(Baseline):
         }
 
 
-#: Where the training of such models compares statistics, or the first so many of them.
-STATISTICS = tuple(f"relu{block}_1" for block in range(1, 6))
-
-
 def outside(output: Tensor) -> Tensor:
     """10 x the mean square of what [0, 1] cuts off: no paper has it, but what is cut is lost."""
     return 10 * (output - output.clamp(0, 1)).square().mean()
@@ -161,7 +157,4 @@ def outside(output: Tensor) -> Tensor:
 
 def padded(image: Tensor) -> Tensor:
     """(B, 3, H, W) with its right and lower borders mirrored up to a multiple of `GRID`."""
-    height, width = image.shape[-2:]
-    if min(height, width) < LEAST:
-        raise InputError(f"an image of {width}x{height} px is too small; {LEAST} px a side or more")
-    return F.pad(image, (0, -width % GRID, 0, -height % GRID), mode="reflect")
+    return mirrored(image, GRID, LEAST)

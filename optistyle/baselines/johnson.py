@@ -26,7 +26,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from optistyle.baselines.base import Alpha, Baseline, no_style, whole
+from optistyle.baselines.base import Alpha, Baseline, mirrored, no_style, whole
 from optistyle.baselines.teacher import Teacher
 from optistyle.encoders.formats import missing
 from optistyle.encoders.vgg import VGG
@@ -119,9 +119,7 @@ class Residual(nn.Module):
     def forward(self, image: Tensor, norm: Norm) -> Tensor:
         """(B, 3, H, W) in [0, 1] to the same; values outside where the layout ends linearly."""
         height, width = image.shape[-2:]
-        if min(height, width) < 16:
-            raise InputError(f"an image of {width}x{height} px is too small; 16 px a side or more")
-        x = F.pad(255 * image, (0, -width % 4, 0, -height % 4), mode="reflect")
+        x = mirrored(255 * image, 4, 16)
         for conv, name, stride in _DOWN:
             x = F.relu(norm(self._conv(x, conv, stride), name))
         for block in _BLOCKS:

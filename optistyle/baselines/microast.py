@@ -15,10 +15,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from optistyle.baselines.adain import mean_deviation, restyle
-from optistyle.baselines.base import Alpha, Baseline, equal_shares, whole
-from optistyle.errors import InputError
+from optistyle.baselines.base import Alpha, Baseline, check_sides, equal_shares, mirrored, whole
 
 _WIDTHS = (16, 32, 64)
+_LEAST = 16  # px a side
 
 
 class _Conv(nn.Module):
@@ -151,10 +151,9 @@ class MicroAST(Baseline):
         """
         shares, strength = equal_shares(shares, len(styles)), whole(alpha)
         height, width = content.shape[-2:]
-        for image in (content, *styles):
-            if min(image.shape[-2:]) < 16:
-                tall, wide = image.shape[-2:]
-                raise InputError(f"an image of {wide}x{tall} px is too small; 16 px a side or more")
+        whole_content = mirrored(content, 4, _LEAST)
+        for style in styles:
+            check_sides(style, _LEAST)
         by_style = [self._signals(style) for style in styles]
         signals = [
             _Signal(
@@ -165,6 +164,5 @@ class MicroAST(Baseline):
             )
             for level in zip(*by_style, strict=True)
         ]
-        whole_content = F.pad(content, (0, -width % 4, 0, -height % 4), mode="reflect")
         deep = self.content_encoder(whole_content)[1]
         return self.decoder(deep, signals, strength)[..., :height, :width].clamp(0, 1)

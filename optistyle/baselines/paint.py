@@ -36,9 +36,7 @@ def paint(
     looks = []
     for style in styles:
         look = colors.recolour(style, content, original_colors)
-        longer, shorter = max(style.height, style.width), min(style.height, style.width)
-        least = math.ceil(LEAST**2 * longer / shorter)  # no side below LEAST
-        area = images.fit_area(style.height, style.width, max(math.prod(size), least))
+        area = images.fit_area(style.height, style.width, math.prod(size), LEAST)
         looks.append(images.resize(look.pixels, area).to(device))
     small = images.resize(content.pixels, size)
     painted = model.stylize(small.to(device), looks, shares=shares, alpha=alpha).cpu()

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from optistyle.baselines.adain import statistics_distance
 from optistyle.baselines.attention import AttentionTransfer, Projections, inner, normalised
-from optistyle.baselines.codec import STATISTICS, Decoder, outside
+from optistyle.baselines.codec import BLOCK_STARTS, Decoder, outside
 from optistyle.encoders.vgg import VGG, Features
 
 _PIXELS, _FEATURES = 50.0, 1.0
@@ -59,9 +59,9 @@ class SANet(AttentionTransfer):
         """Park & Lee, eqs. 5 to 9: content, style x 3, identity of pixels x 50 and features x 1."""
         assert style is not None
         with torch.no_grad():
-            kept, look = (self.encoder(x, STATISTICS) for x in (content, style))
+            kept, look = (self.encoder(x, BLOCK_STARTS) for x in (content, style))
         output = self.paint(self.transform(kept, look))
-        found = self.encoder(output, STATISTICS)
+        found = self.encoder(output, BLOCK_STARTS)
         contents = [
             (normalised(found[x]) - normalised(kept[x])).square().mean() for x in self.levels
         ]
@@ -69,11 +69,11 @@ class SANet(AttentionTransfer):
         for image, own in ((content, kept), (style, look)):
             again = self.paint(self.unstyled(own))
             pixels.append((again - image).square().mean())
-            back = self.encoder(again, STATISTICS)
-            features += [(back[x] - own[x]).square().mean() for x in STATISTICS]
+            back = self.encoder(again, BLOCK_STARTS)
+            features += [(back[x] - own[x]).square().mean() for x in BLOCK_STARTS]
         return {
             "content": torch.stack(contents).sum(),
-            "style": self.style_weight * statistics_distance(found, look, STATISTICS),
+            "style": self.style_weight * statistics_distance(found, look, BLOCK_STARTS),
             "identity": _PIXELS * torch.stack(pixels).sum(),
             "identity features": _FEATURES * torch.stack(features).sum(),
             "range": outside(output),
