@@ -21,8 +21,8 @@ from torch import Tensor
 from torchvision.transforms import functional as T
 
 from optistyle import Recipe, load_encoder, metrics, read, sheet, stylize, write
-from optistyle.experiments.compare import judging_encoder
 from optistyle.experiments.runs import write_json
+from optistyle.experiments.work import judging_encoder
 from optistyle.images import fit_longer_side, resize, write_whole
 
 ROOT = Path(__file__).parents[1]

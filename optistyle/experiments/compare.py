@@ -38,13 +38,13 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from optistyle import baselines, encoders, images, metrics
+from optistyle import baselines, images, metrics
 from optistyle.baselines.paint import paint
-from optistyle.encoders import weights
 from optistyle.encoders.vgg import VGG
 from optistyle.errors import InputError, unknown
 from optistyle.experiments import plots, report
 from optistyle.experiments.intervals import Interval, bootstrap
+from optistyle.experiments.work import judge_name, judging_encoder
 from optistyle.images import Picture
 from optistyle.recipes import LARGEST, SMALLEST, WARM_STARTS, Recipe
 from optistyle.run import load_encoder, resolved, stylize
@@ -379,21 +379,6 @@ def judge(
         area = images.fit_area(style.shape[-2], style.shape[-1], height * width)
         style = images.resize(style, area)
     return metrics.measure(names, output, content, [(style, 1.0)], judging_encoder()), notes
-
-
-@functools.cache
-def judge_name() -> str:
-    """The real VGG-19 where it is at hand, else the slim encoder."""
-    try:
-        weights.locate("vgg19")
-        return "vgg19"
-    except InputError:
-        return "slim"
-
-
-@functools.cache
-def judging_encoder() -> VGG:
-    return encoders.load(judge_name())
 
 
 def _paint(method: str, content: Picture, style: Picture, size: int) -> Picture:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import torch
@@ -37,6 +38,22 @@ class Failure:
     """A job that could not be done, and why."""
 
     message: str
+
+
+@cache
+def judge_name() -> str:
+    """What pictures are judged in: the real VGG-19 where it is at hand, else the slim encoder."""
+    try:
+        weights.locate("vgg19")
+    except InputError:
+        return "slim"
+    return "vgg19"
+
+
+@cache
+def judging_encoder() -> VGG:
+    """The encoder of that name."""
+    return encoders.load(judge_name())
 
 
 class Worker:
@@ -85,13 +102,6 @@ class Worker:
         Measured in the same encoder whatever the picture was optimised in, which is named too.
         """
         image = torch.from_numpy(images.to_uint8(image)).permute(2, 0, 1)[None] / 255
-        try:
-            weights.locate("vgg19")
-            name = "vgg19"
-        except InputError:
-            name = "slim"
-        if name not in self._encoders:
-            self._encoders[name] = encoders.load(name)
         size = (image.shape[-2], image.shape[-1])
         styles = []
         for path, share in zip(job.styles, job.recipe.shares(len(job.styles)), strict=True):
@@ -99,8 +109,8 @@ class Worker:
             area = images.fit_area(style.height, style.width, size[0] * size[1])
             styles.append((images.resize(style.pixels, area), share))
         content = images.resize(images.read(job.content).pixels, size)
-        found = metrics.measure(job.metrics, image, content, styles, self._encoders[name])
-        return name, found
+        found = metrics.measure(job.metrics, image, content, styles, judging_encoder())
+        return judge_name(), found
 
 
 class _Reporter(Observer):
