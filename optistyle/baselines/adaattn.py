@@ -17,8 +17,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from optistyle.baselines.adain import statistics_distance
-from optistyle.baselines.attention import AttentionTransfer, Projections, flat, inner, normalised
+from optistyle.baselines.attention import (
+    AttentionTransfer,
+    Projections,
+    flat,
+    inner,
+    normalised,
+    relative_distance,
+)
 from optistyle.baselines.codec import BLOCK_STARTS, Decoder, outside
 from optistyle.encoders.vgg import VGG, Features
 from optistyle.statistics import gather
@@ -92,7 +98,7 @@ class AdaAttN(AttentionTransfer):
         """Eqs. 8 to 11: statistics at relu2_1 to relu5_1 x 10, local features x 3.
 
         Not in the paper: each layer's errors are divided by the mean square of what they are
-        errors of, because relu5_1 of the slim encoder outweighs the others; and `identity`.
+        errors of (see `relative_distance`); and `identity`.
         """
         assert style is not None
         with torch.no_grad():
@@ -104,12 +110,8 @@ class AdaAttN(AttentionTransfer):
             (found[layer] - goal).square().mean() / goal.square().mean()
             for layer, goal in goals.items()
         ]
-        distance = [
-            statistics_distance(found, look, [x]) / look[x].square().mean()
-            for x in BLOCK_STARTS[1:]
-        ]
         return {
-            "style": self.style_weight * torch.stack(distance).sum(),
+            "style": self.style_weight * relative_distance(found, look, BLOCK_STARTS[1:]),
             "local": _LOCAL * torch.stack(local).sum(),
             "identity": self.identity(content),
             "range": outside(output),

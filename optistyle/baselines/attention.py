@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from optistyle.baselines.adain import mean_deviation
+from optistyle.baselines.adain import mean_deviation, statistics_distance
 from optistyle.baselines.codec import Decoder, Transfer
 from optistyle.encoders.vgg import VGG, Features
 from optistyle.statistics import gather
@@ -18,6 +18,15 @@ def normalised(features: Tensor) -> Tensor:
     """(B, N, H, W) with every channel's mean 0 and deviation 1 (unbiased, as published)."""
     mean, deviation = mean_deviation(features)
     return (features - mean) / deviation
+
+
+def relative_distance(found: Features, style: Features, layers: Sequence[str]) -> Tensor:
+    """`statistics_distance`, every layer's divided by the style's mean square there, summed.
+
+    In no paper: relu5_1 of the slim encoder outweighs the other layers where they are not.
+    """
+    parts = [statistics_distance(found, style, [x]) / style[x].square().mean() for x in layers]
+    return torch.stack(parts).sum()
 
 
 def flat(features: Tensor) -> Tensor:

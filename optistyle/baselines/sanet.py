@@ -12,8 +12,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from optistyle.baselines.adain import statistics_distance
-from optistyle.baselines.attention import AttentionTransfer, Projections, inner, normalised
+from optistyle.baselines.attention import (
+    AttentionTransfer,
+    Projections,
+    inner,
+    normalised,
+    relative_distance,
+)
 from optistyle.baselines.codec import BLOCK_STARTS, Decoder, outside
 from optistyle.encoders.vgg import VGG, Features
 
@@ -56,7 +61,11 @@ class SANet(AttentionTransfer):
     def losses(
         self, content: Tensor, style: Tensor | None, rng: np.random.Generator
     ) -> dict[str, Tensor]:
-        """Park & Lee, eqs. 5 to 9: content, style x 3, identity of pixels x 50 and features x 1."""
+        """Park & Lee, eqs. 5 to 9: content, style x 3, identity of pixels x 50 and features x 1.
+
+        Not in the paper: the layers of style and identity are weighed by their size (see
+        `relative_distance`).
+        """
         assert style is not None
         with torch.no_grad():
             kept, look = (self.encoder(x, BLOCK_STARTS) for x in (content, style))
@@ -70,10 +79,12 @@ class SANet(AttentionTransfer):
             again = self.paint(self.unstyled(own))
             pixels.append((again - image).square().mean())
             back = self.encoder(again, BLOCK_STARTS)
-            features += [(back[x] - own[x]).square().mean() for x in BLOCK_STARTS]
+            features += [
+                (back[x] - own[x]).square().mean() / own[x].square().mean() for x in BLOCK_STARTS
+            ]
         return {
             "content": torch.stack(contents).sum(),
-            "style": self.style_weight * statistics_distance(found, look, BLOCK_STARTS),
+            "style": self.style_weight * relative_distance(found, look, BLOCK_STARTS),
             "identity": _PIXELS * torch.stack(pixels).sum(),
             "identity features": _FEATURES * torch.stack(features).sum(),
             "range": outside(output),
