@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from optistyle.encoders.layers import DIFFERENCES, IMAGE, PARTS, PIXELS, POOL5, RELUS
 from optistyle.errors import InputError, unknown
+from optistyle.statistics import pointwise
 
 #: Layer name -> (1, N, H, W) activations; the names of `layers.PIXELS` stand for the image itself.
 Features = Mapping[str, Tensor]
@@ -159,9 +160,11 @@ class VGG(nn.Module):
         # A side of one pixel, as relu5_1 has of 16, holds nothing to reflect: it is repeated.
         mode = "reflect" if min(x.shape[-2:]) > 1 else "replicate"
         x = F.pad(x, (1, 1, 1, 1), mode="constant" if self.padding == "zeros" else mode)
+        weight, bias = self.get_buffer(f"{conv}_weight"), self.get_buffer(f"{conv}_bias")
         if self.is_separable(layer):
             x = F.conv2d(x, self.get_buffer(f"{conv}_depthwise"), groups=x.shape[1])
-        return F.conv2d(x, self.get_buffer(f"{conv}_weight"), self.get_buffer(f"{conv}_bias"))
+            return pointwise(x, weight.flatten(1), bias)
+        return F.conv2d(x, weight, bias)
 
 
 def forward_differences(image: Tensor) -> Tensor:
