@@ -70,6 +70,18 @@ def test_self_similarity_moves_the_right_way(picture: Picture) -> None:
     assert self_similarity(image[:, [2, 0, 1]], image) < 1e-12  # blind to colour
 
 
+def test_contents_are_kept_by_their_pixels(picture: Picture) -> None:
+    content, other, output = (picture(48, 64, seed) for seed in range(3))
+    found = self_similarity(output, content)
+    assert self_similarity(output, content.clone()) == found
+    assert self_similarity(output, other) != found
+    assert self_similarity(output, content, "chatfield") != found
+    changed = content.clone()
+    self_similarity(output, changed)
+    changed.copy_(other)  # the same tensor, another picture
+    assert self_similarity(output, changed) == self_similarity(output, other)
+
+
 def test_self_similarity_is_fast() -> None:
     image = torch.rand(1, 3, 512, 512, generator=torch.Generator().manual_seed(0))
     started = time.perf_counter()
