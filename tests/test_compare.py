@@ -10,6 +10,7 @@ import re
 import signal
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -556,9 +557,9 @@ def test_a_method_paints_once_and_anew_at_another_size(
     painted: list[str] = []
     paint = compare._paint
 
-    def noted(method: str, *rest: Any) -> images.Picture:
-        painted.append(method)
-        return paint(method, *rest)
+    def noted(case: Case, *rest: Any) -> images.Picture:
+        painted.append(case.method)
+        return paint(case, *rest)
 
     monkeypatch.setattr(compare, "_paint", noted)
     # Without its row a picture is judged, not painted.
@@ -658,7 +659,7 @@ def test_a_metric_whose_backbone_is_missing_is_refused_before_anything_is_done(
 # --- samples ---
 
 
-def test_a_sample_is_seeded_and_of_all_pairs(folder: Path) -> None:
+def test_a_sample_is_seeded_and_spread_evenly(folder: Path) -> None:
     def draw(seed: int) -> list[tuple[Path, Path]]:
         return compare.pairs_of(folder / "contents", folder / "styles", 2, seed)
 
@@ -668,6 +669,17 @@ def test_a_sample_is_seeded_and_of_all_pairs(folder: Path) -> None:
     assert len({tuple(draw(seed)) for seed in range(20)}) > 1
     assert all(set(draw(seed)) < set(every) for seed in range(5))
     assert compare.pairs_of(folder / "contents", folder / "styles", 9) == every
+    for seed, name in enumerate("cde"):
+        write(folder / "contents" / f"{name}.png", make_picture(16, 16, seed))
+    for count in range(2, 10):  # of 5 x 2
+        sample = compare.pairs_of(folder / "contents", folder / "styles", count, 1)
+        assert len(set(sample)) == count
+        for side, things in ((0, 5), (1, 2)):
+            times = sorted(Counter(pair[side] for pair in sample).values())
+            assert times[-1] <= -(-count // things)
+            assert len(times) == min(count, things)
+    for name in "cde":
+        (folder / "contents" / f"{name}.png").unlink()
     (folder / "contents" / "z.png").mkdir()  # a folder is no picture
     assert compare.pairs_of(folder / "contents", folder / "styles") == every
 

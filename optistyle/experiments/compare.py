@@ -29,7 +29,7 @@ import sys
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -76,6 +76,7 @@ class Case:
 
     Attributes:
         size: longer side in px of a picture that is to be painted; None for one that is there.
+        encoder: that the optimiser paints in.
     """
 
     method: str
@@ -85,6 +86,7 @@ class Case:
     row: Path
     size: int | None
     names: tuple[str, ...]
+    encoder: str = "auto"
 
 
 @dataclass(frozen=True)
@@ -122,13 +124,26 @@ def pictures_of(path: Path) -> list[Path]:
 def pairs_of(
     contents: Path, styles: Path, sample: int | None = None, seed: int = 0
 ) -> list[tuple[Path, Path]]:
-    """Every content in every style, or a seeded sample of so many."""
-    pairs = [(c, s) for c in pictures_of(contents) for s in pictures_of(styles)]
+    """Every content in every style, or a seeded sample of so many.
+
+    A sample is spread evenly: each content is in as many pairs as any other, or in one more, and
+    so is each style.
+    """
+    every_content, every_style = pictures_of(contents), pictures_of(styles)
+    pairs = [(c, s) for c in every_content for s in every_style]
     if sample is None or sample >= len(pairs):
         return pairs
     if sample < 2:
         raise InputError(f"sample is {sample}; it must be 2 or more")
-    return sorted(random.Random(seed).sample(pairs, sample))
+    source = random.Random(seed)
+    source.shuffle(every_content)
+    source.shuffle(every_style)
+    rows, columns = len(every_content), len(every_style)
+    # Along the diagonals: the k-th goes on one style further, so that no pair comes twice.
+    once = math.lcm(rows, columns)
+    return sorted(
+        (every_content[i % rows], every_style[(i + i // once) % columns]) for i in range(sample)
+    )
 
 
 def cases(
@@ -140,6 +155,7 @@ def cases(
     *,
     size: int = 512,
     pattern: str = "{content}_{style}",
+    encoder: str = "auto",
 ) -> list[Case]:
     """What is to be painted and judged.
 
@@ -147,6 +163,7 @@ def cases(
         pairs: content and style. methods: of `METHODS`.
         existing: method -> folder of pictures made elsewhere, named by ``pattern``.
         output: the report's folder. names: of metrics.
+        encoder: that optimisers paint in.
 
     Raises:
         InputError: an unknown name, the same method twice, a size or a pattern that will not do,
@@ -175,7 +192,7 @@ def cases(
     digests = {file: images.digest(file) for file in dict.fromkeys(x for p in pairs for x in p)}
     found = []
     for method in everyone:
-        folder, key = existing.get(method), _key(method, size, existing)
+        folder, key = existing.get(method), _key(method, size, existing, encoder)
         for content, style in pairs:
             made_of = [content.name, style.name, digests[content], digests[style]]
             stem = f"{content.stem}__{style.stem}-{_short(made_of, 8)}"
@@ -186,7 +203,7 @@ def cases(
                 picture = _partner(folder, name)
             row = output / "rows" / key / f"{stem}.json"
             at = size if folder is None else None
-            found.append(Case(method, content, style, picture, row, at, names))
+            found.append(Case(method, content, style, picture, row, at, names, encoder))
     return found
 
 
@@ -202,12 +219,12 @@ def _check_pattern(pattern: str, pairs: Sequence[tuple[Path, Path]]) -> None:
         raise InputError(f"pattern {pattern!r}: several pairs would have the one picture {doubled}")
 
 
-def _key(method: str, size: int, existing: Mapping[str, Path]) -> str:
+def _key(method: str, size: int, existing: Mapping[str, Path], encoder: str) -> str:
     """A folder name: the method, and what makes its pictures what they are."""
     if method in existing:
         made: object = str(existing[method].resolve())
     elif method in OPTIMISERS:
-        recipe = resolved(OPTIMISERS[method])
+        recipe = resolved(replace(OPTIMISERS[method], encoder=encoder))
         made = [{**recipe.as_dict(), "device": "auto"}, size]
     elif baselines.packaged(method).is_file():
         made = [images.digest(baselines.packaged(method)), size]
@@ -351,7 +368,7 @@ def perform(case: Case) -> dict[str, Any]:
         content, style = images.read(case.content), images.read(case.style)
         if case.size is not None and not case.picture.is_file():
             case.picture.parent.mkdir(parents=True, exist_ok=True)
-            images.write(case.picture, _paint(case.method, content, style, case.size))
+            images.write(case.picture, _paint(case, content, style))
         output = images.read(case.picture)
         found, notes = judge(output.pixels, content.pixels, style.pixels, case.names)
         sha = images.digest(case.picture)
@@ -381,13 +398,13 @@ def judge(
     return metrics.measure(names, output, content, [(style, 1.0)], judging_encoder()), notes
 
 
-def _paint(method: str, content: Picture, style: Picture, size: int) -> Picture:
-    if method in OPTIMISERS:
-        recipe, encoder = _optimiser(method)
-        recipe = Recipe.from_dict({**recipe.as_dict(), "size": size})
-        return stylize(content, style, recipe, encoder=encoder).picture
-    at = images.fit_longer_side(content.height, content.width, size)
-    return paint(_model(method), content, [style], at)
+def _paint(case: Case, content: Picture, style: Picture) -> Picture:
+    assert case.size is not None
+    if case.method in OPTIMISERS:
+        recipe, network = _optimiser(case.method, case.encoder)
+        return stylize(content, style, replace(recipe, size=case.size), encoder=network).picture
+    at = images.fit_longer_side(content.height, content.width, case.size)
+    return paint(_model(case.method), content, [style], at)
 
 
 @functools.cache
@@ -396,8 +413,8 @@ def _model(name: str) -> baselines.Baseline:
 
 
 @functools.cache
-def _optimiser(name: str) -> tuple[Recipe, VGG]:
-    recipe = resolved(OPTIMISERS[name])
+def _optimiser(name: str, encoder: str) -> tuple[Recipe, VGG]:
+    recipe = resolved(replace(OPTIMISERS[name], encoder=encoder))
     return recipe, load_encoder(recipe)
 
 
