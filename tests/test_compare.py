@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from click.testing import CliRunner, Result
 from conftest import make_picture
 from test_sweep import children, needs_proc, wait_for
@@ -541,7 +542,57 @@ def test_a_lost_worker_ends_the_command_with_1(
     assert result.stdout == ""
 
 
+def test_ctrl_c_says_what_is_kept(
+    folder: Path, here: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(
+        left: Sequence[Case], workers: int | None
+    ) -> Iterator[tuple[Case, dict[str, Any]]]:
+        for case in left[:3]:
+            yield case, compare.perform(case)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(compare, "_judged", interrupted)
+        result = compared(*TWO, code=130)
+    line = "optistyle: interrupted: 3 of 8 pictures are done and kept: start it again"
+    assert result.stderr.strip() == line
+    assert len(row_files(folder / "report")) == 3
+    compared(*TWO)
+    assert len(row_files(folder / "report")) == 8
+
+
 # --- methods that paint ---
+
+
+@pytest.mark.parametrize(
+    ("methods", "device", "expected"),
+    [(["gatys"], "cuda", 1), (["gatys"], "cpu", 3), (["ours"], "cuda", 3)],
+)
+def test_a_gpu_has_one_worker(
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    methods: list[str],
+    device: str,
+    expected: int,
+) -> None:
+    existing = {"ours": Path("ours")} if methods == ["ours"] else {}
+    pairs = compare.pairs_of(folder / "contents", folder / "styles")
+    painting = [] if existing else methods
+    todo = compare.cases(pairs, painting, existing, folder / "report", ["chi_square"])
+    counts: list[int] = []
+
+    class Pool:
+        def __init__(self, count: int, *_: Any) -> None:
+            counts.append(count)
+            raise StopIteration
+
+    monkeypatch.setattr(compare.concurrent.futures, "ProcessPoolExecutor", Pool)
+    monkeypatch.setattr(compare.devices, "resolve", lambda: torch.device(device))
+    monkeypatch.setattr(compare.torch, "get_num_threads", lambda: 3)
+    with pytest.raises(RuntimeError, match="StopIteration"):
+        list(compare._judged(todo, None))
+    assert counts == [expected]
 
 
 @needs_adain

@@ -38,7 +38,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from optistyle import baselines, images, metrics
+from optistyle import baselines, devices, images, metrics
 from optistyle.baselines.paint import paint
 from optistyle.encoders.vgg import VGG
 from optistyle.errors import InputError, unknown
@@ -257,7 +257,8 @@ def compare(
     """Paint and judge what is not done yet, and write the report.
 
     Args:
-        todo: see `cases`. output: the folder. workers: processes; by default one per processor.
+        todo: see `cases`. output: the folder. workers: processes; by default one per processor,
+            but one where optimisers paint on a GPU.
         stream: where progress goes; None for nowhere.
 
     Raises:
@@ -268,7 +269,7 @@ def compare(
         raise InputError(f"workers is {workers}; it must be 1 or more")
     rows: dict[Case, dict[str, Any]] = {}
     for case in todo:
-        row = _done(case)
+        row = done(case)
         if row is not None:
             rows[case] = row
     left = [case for case in todo if case not in rows]
@@ -286,10 +287,10 @@ def compare(
                     images.write_whole(case.row.resolve(), json.dumps(row).encode())
                 bar.update()
         if len(rows) < len(todo):
-            done = sum("error" not in row for row in rows.values())
+            finished = sum("error" not in row for row in rows.values())
             raise LostWorkerError(
                 "a worker process was killed (out of memory, perhaps: try fewer --workers); "
-                f"{done} of {len(todo)} pictures are done and kept: start it again"
+                f"{finished} of {len(todo)} pictures are done and kept: start it again"
             )
         found = findings([rows[case] for case in todo])
         _write(found, todo, output)
@@ -308,7 +309,7 @@ def _check_needs(names: Iterable[str]) -> None:
             metric.measure(judged)
 
 
-def _done(case: Case) -> dict[str, Any] | None:
+def done(case: Case) -> dict[str, Any] | None:
     """The row of a case that is done with these metrics, of this very picture, by this judge."""
     try:
         row: dict[str, Any] = json.loads(case.row.read_text(encoding="utf-8"))
@@ -325,7 +326,7 @@ def _judged(left: Sequence[Case], workers: int | None) -> Iterator[tuple[Case, d
     if not left:
         return
     processors = torch.get_num_threads()
-    count = min(len(left), workers or processors)
+    count = min(len(left), workers or (1 if _on_gpu(left) else processors))
     context = multiprocessing.get_context("spawn")
     with concurrent.futures.ProcessPoolExecutor(
         count, context, _begin, (max(1, processors // count),)
@@ -341,6 +342,12 @@ def _judged(left: Sequence[Case], workers: int | None) -> Iterator[tuple[Case, d
             for worker in set(multiprocessing.active_children()) - others:
                 worker.terminate()
             raise
+
+
+def _on_gpu(left: Iterable[Case]) -> bool:
+    """Whether pictures are optimised on a GPU, whose memory processes would have to share."""
+    paints = any(case.size is not None and case.method in OPTIMISERS for case in left)
+    return paints and devices.resolve().type == "cuda"
 
 
 def _begin(threads: int) -> None:

@@ -68,7 +68,7 @@ def self_similarity(output: Tensor, content: Tensor, preset: str = "rc2021") -> 
     """
     settings = PRESETS[preset]
     pixels = content.detach().cpu().contiguous().numpy()
-    key = (hashlib.sha256(pixels).digest(), pixels.dtype.str, content.shape, settings)
+    key = (hashlib.sha256(pixels.tobytes()).digest(), pixels.dtype.str, content.shape, settings)
     theirs = _KEPT.get(key)
     if theirs is None:
         theirs = _KEPT[key] = descriptors(content, settings)
