@@ -27,7 +27,7 @@ from optistyle.cli import main
 from optistyle.errors import InputError
 from optistyle.experiments import compare
 from optistyle.experiments.compare import Case, Comparison, findings
-from optistyle.experiments.intervals import Interval, bootstrap
+from optistyle.experiments.intervals import Interval, bootstrap, crossed
 from optistyle.images import read, write
 
 CHEAP = "chi_square,content_distance"
@@ -176,6 +176,21 @@ def test_the_interval_covers_the_truth_and_is_seeded() -> None:
     assert found == again[0]
     assert found.mean == again[1].mean
     assert found != again[1]
+
+
+def test_other_contents_and_styles_widen_the_interval() -> None:
+    source = np.random.default_rng(0)
+    contents, styles = source.normal(0, 1, (40, 1)), source.normal(0, 1, (1, 20))
+    noise = source.normal(0, 1, (40, 20))
+    alone, together = crossed(noise), crossed(contents + styles + noise)
+    assert alone.mean == pytest.approx(noise.mean())
+    assert together.count == 800
+    pairs = bootstrap((contents + styles + noise).ravel())
+    assert together.high - together.low > 3 * (pairs.high - pairs.low)
+    # The variances of the means of 40 and of 20 draws, and a little of noise.
+    width = 2 * 1.96 * np.sqrt(contents.var() / 40 + styles.var() / 20)
+    assert together.high - together.low == pytest.approx(width, rel=0.1)
+    assert crossed(noise) == alone
 
 
 # --- findings ---
