@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from benchmarks import baselines, calibration, encoders, speed
+from benchmarks import baselines, calibration, encoders, metrics, speed
 
 
 @click.group(invoke_without_command=True)
@@ -53,6 +53,14 @@ def calibration_command(folder: Path | None) -> None:
 def baselines_command(names: tuple[str, ...], work: Path, own_pairs: bool) -> None:
     """What feed-forward models and the optimiser paint, judged in the real VGG-19."""
     baselines.main(work, own_pairs, names)
+
+
+@main.command("metrics")
+@click.option("--pairs", "count", type=click.IntRange(2), default=860, show_default=True)
+@click.option("--rounds", type=click.IntRange(1), default=10, show_default=True)
+def metrics_command(count: int, rounds: int) -> None:
+    """Seconds of self-similarity, and of judging report 000's 860 outputs (or so many of them)."""
+    metrics.main(count, rounds)
 
 
 @main.command("warm-starts")

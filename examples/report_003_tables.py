@@ -9,10 +9,11 @@ docs/report-003/gamma-slim.json.
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+import tables
 
 from optistyle.experiments.intervals import Interval
 from optistyle.images import write_whole
@@ -25,7 +26,6 @@ COLUMNS = {
     "self_similarity": "self-similarity",
     "strays": "strays",
 }
-_TABLE = re.compile(r"(?<=^<!-- )(\S+)( -->\n\n)(?:\|.*\n)*", re.MULTILINE)
 
 
 def table(rows: Mapping[str, Mapping[str, str]]) -> str:
@@ -69,11 +69,11 @@ def claims(numbers: Mapping[str, Any]) -> str:
 def filled(page: str, folder: Path) -> str:
     """The page with every table as the numbers in the folder have it."""
 
-    def replaced(found: re.Match[str]) -> str:
-        numbers = json.loads((folder / f"{found[1]}.json").read_text(encoding="utf-8"))
-        return found[1] + found[2] + (claims if "findings" in numbers else ablation)(numbers)
+    def numbered(name: str) -> str:
+        numbers = json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))
+        return (claims if "findings" in numbers else ablation)(numbers)
 
-    return _TABLE.sub(replaced, page)
+    return tables.filled(page, numbered)
 
 
 def main(page: Path = PAGE) -> None:

@@ -666,6 +666,10 @@ def compare(
     except comparing.LostWorkerError as error:
         _say(str(error))
         sys.exit(1)
+    except KeyboardInterrupt:
+        kept = sum(comparing.done(case) is not None for case in todo)
+        _say(f"interrupted: {kept} of {len(todo)} pictures are done and kept: start it again")
+        sys.exit(130)
     if not quiet:
         click.echo(comparing.markdown(found))
         click.echo(output / comparing.PAGE)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 pytest.importorskip("skimage", reason="the benchmarks use scikit-image's photographs")
 
-from benchmarks import encoders, pairs, plain, record
+from benchmarks import encoders, metrics, pairs, plain, record
 from optistyle.encoders.layers import BLOCK_STARTS
 from optistyle.encoders.vgg import VGG
 from optistyle.losses import Content, GramStyle
@@ -80,3 +80,14 @@ def test_random_encoder_has_the_slim_shape() -> None:
 def test_table_is_markdown() -> None:
     text = record.table(["a", "b"], [["x", 1.23456]])
     assert text.splitlines() == ["| a | b |", "| --- | --- |", "| x | 1.23 |"]
+
+
+def test_existing_outputs_are_evaluated_by_the_command() -> None:
+    found = metrics.evaluation(2, 32)
+    assert found["pairs"] == 2
+    assert found["minutes for 860 at this rate"] == pytest.approx(found["seconds"] * 430 / 60)
+
+
+def test_no_two_contents_are_alike() -> None:
+    found = [metrics.cut_out(index, 16) for index in range(metrics.CONTENTS)]
+    assert len({tuple(x.flatten().tolist()) for x in found}) == metrics.CONTENTS

@@ -10,12 +10,14 @@ import re
 import signal
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from click.testing import CliRunner, Result
 from conftest import make_picture
 from test_sweep import children, needs_proc, wait_for
@@ -25,7 +27,7 @@ from optistyle.cli import main
 from optistyle.errors import InputError
 from optistyle.experiments import compare
 from optistyle.experiments.compare import Case, Comparison, findings
-from optistyle.experiments.intervals import Interval, bootstrap
+from optistyle.experiments.intervals import Interval, bootstrap, crossed
 from optistyle.images import read, write
 
 CHEAP = "chi_square,content_distance"
@@ -176,6 +178,21 @@ def test_the_interval_covers_the_truth_and_is_seeded() -> None:
     assert found != again[1]
 
 
+def test_other_contents_and_styles_widen_the_interval() -> None:
+    source = np.random.default_rng(0)
+    contents, styles = source.normal(0, 1, (40, 1)), source.normal(0, 1, (1, 20))
+    noise = source.normal(0, 1, (40, 20))
+    alone, together = crossed(noise), crossed(contents + styles + noise)
+    assert alone.mean == pytest.approx(noise.mean())
+    assert together.count == 800
+    pairs = bootstrap((contents + styles + noise).ravel())
+    assert together.high - together.low > 3 * (pairs.high - pairs.low)
+    # The variances of the means of 40 and of 20 draws, and a little of noise.
+    width = 2 * 1.96 * np.sqrt(contents.var() / 40 + styles.var() / 20)
+    assert together.high - together.low == pytest.approx(width, rel=0.1)
+    assert crossed(noise) == alone
+
+
 # --- findings ---
 
 
@@ -324,7 +341,6 @@ def test_the_page_needs_nothing_but_itself_and_begins_with_the_worst(
 
 
 def test_where_higher_is_better_the_lowest_comes_first(folder: Path, here: None) -> None:
-    pytest.importorskip("torchmetrics")
     compared(*TWO, metrics="ssim,chi_square")
     values = [float(row[3]) for row in page_rows(folder / "report")]
     assert values == sorted(values)
@@ -541,7 +557,57 @@ def test_a_lost_worker_ends_the_command_with_1(
     assert result.stdout == ""
 
 
+def test_ctrl_c_says_what_is_kept(
+    folder: Path, here: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(
+        left: Sequence[Case], workers: int | None
+    ) -> Iterator[tuple[Case, dict[str, Any]]]:
+        for case in left[:3]:
+            yield case, compare.perform(case)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(compare, "_judged", interrupted)
+        result = compared(*TWO, code=130)
+    line = "optistyle: interrupted: 3 of 8 pictures are done and kept: start it again"
+    assert result.stderr.strip() == line
+    assert len(row_files(folder / "report")) == 3
+    compared(*TWO)
+    assert len(row_files(folder / "report")) == 8
+
+
 # --- methods that paint ---
+
+
+@pytest.mark.parametrize(
+    ("methods", "device", "expected"),
+    [(["gatys"], "cuda", 1), (["gatys"], "cpu", 3), (["ours"], "cuda", 3)],
+)
+def test_a_gpu_has_one_worker(
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    methods: list[str],
+    device: str,
+    expected: int,
+) -> None:
+    existing = {"ours": Path("ours")} if methods == ["ours"] else {}
+    pairs = compare.pairs_of(folder / "contents", folder / "styles")
+    painting = [] if existing else methods
+    todo = compare.cases(pairs, painting, existing, folder / "report", ["chi_square"])
+    counts: list[int] = []
+
+    class Pool:
+        def __init__(self, count: int, *_: Any) -> None:
+            counts.append(count)
+            raise StopIteration
+
+    monkeypatch.setattr(compare.concurrent.futures, "ProcessPoolExecutor", Pool)
+    monkeypatch.setattr(compare.devices, "resolve", lambda: torch.device(device))
+    monkeypatch.setattr(compare.torch, "get_num_threads", lambda: 3)
+    with pytest.raises(RuntimeError, match="StopIteration"):
+        list(compare._judged(todo, None))
+    assert counts == [expected]
 
 
 @needs_adain
@@ -557,9 +623,9 @@ def test_a_method_paints_once_and_anew_at_another_size(
     painted: list[str] = []
     paint = compare._paint
 
-    def noted(method: str, *rest: Any) -> images.Picture:
-        painted.append(method)
-        return paint(method, *rest)
+    def noted(case: Case, *rest: Any) -> images.Picture:
+        painted.append(case.method)
+        return paint(case, *rest)
 
     monkeypatch.setattr(compare, "_paint", noted)
     # Without its row a picture is judged, not painted.
@@ -659,7 +725,7 @@ def test_a_metric_whose_backbone_is_missing_is_refused_before_anything_is_done(
 # --- samples ---
 
 
-def test_a_sample_is_seeded_and_of_all_pairs(folder: Path) -> None:
+def test_a_sample_is_seeded_and_spread_evenly(folder: Path) -> None:
     def draw(seed: int) -> list[tuple[Path, Path]]:
         return compare.pairs_of(folder / "contents", folder / "styles", 2, seed)
 
@@ -669,6 +735,17 @@ def test_a_sample_is_seeded_and_of_all_pairs(folder: Path) -> None:
     assert len({tuple(draw(seed)) for seed in range(20)}) > 1
     assert all(set(draw(seed)) < set(every) for seed in range(5))
     assert compare.pairs_of(folder / "contents", folder / "styles", 9) == every
+    for seed, name in enumerate("cde"):
+        write(folder / "contents" / f"{name}.png", make_picture(16, 16, seed))
+    for count in range(2, 10):  # of 5 x 2
+        sample = compare.pairs_of(folder / "contents", folder / "styles", count, 1)
+        assert len(set(sample)) == count
+        for side, things in ((0, 5), (1, 2)):
+            times = sorted(Counter(pair[side] for pair in sample).values())
+            assert times[-1] <= -(-count // things)
+            assert len(times) == min(count, things)
+    for name in "cde":
+        (folder / "contents" / f"{name}.png").unlink()
     (folder / "contents" / "z.png").mkdir()  # a folder is no picture
     assert compare.pairs_of(folder / "contents", folder / "styles") == every
 
@@ -741,8 +818,8 @@ def test_evaluate_refuses(folder: Path, arguments: list[str], words: str) -> Non
 def test_metrics_at_hand_need_nothing_that_is_not_here(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(metrics, "find_spec", lambda name: None if "torch" in name else object())
     found = metrics.at_hand()
-    assert {"self_similarity", "chi_square", "color_wasserstein"} <= set(found)
-    assert not {"ssim", "ms_ssim", "lpips", "dists"} & set(found)
+    assert {"self_similarity", "chi_square", "ssim", "color_wasserstein"} <= set(found)
+    assert not {"ms_ssim", "lpips", "dists"} & set(found)
     monkeypatch.setattr(metrics.weights, "locate", lambda name: Path(name))
     assert "cams" in metrics.at_hand()
 

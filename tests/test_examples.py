@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -17,7 +20,9 @@ import sheets
 from conftest import make_picture
 
 from optistyle import read, write
+from optistyle.metrics.self_similarity import PRESETS
 
+cams = importlib.import_module("optistyle.metrics.cams")  # the package has a function of that name
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
 
@@ -95,6 +100,94 @@ def test_report_003_small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     found = json.loads((tmp_path / "docs" / "claims-slim.json").read_text())
     assert {len(rows) for rows in found["rows"].values()} == {3}
     assert found["findings"]["gram, gamma 6e6 less gamma 0: strays"]["count"] == 3
+
+
+REPORT_000 = EXAMPLES.parent / "docs" / "report-000.md"
+
+
+def test_report_000_small(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Painted, judged and put on a page: three contents in four styles."""
+    pytest.importorskip("matplotlib")
+    import report_000
+    from test_compare import in_turn
+
+    from optistyle import encoders
+    from optistyle.experiments import compare
+
+    slim = encoders.load("slim")
+    monkeypatch.setattr(compare, "judge_name", lambda: "slim")
+    monkeypatch.setattr(compare, "judging_encoder", lambda: slim)
+    monkeypatch.setattr(compare, "_judged", in_turn)
+    monkeypatch.setattr(cams, "SIZE", 32)
+    monkeypatch.setitem(PRESETS, "rc2021", replace(PRESETS["rc2021"], size=40))
+    for kind, count in (("content", 3), ("style", 4)):
+        (tmp_path / kind).mkdir()
+        for index in range(count):
+            name = tmp_path / kind / f"{kind}{index + 18 * (kind == 'style' and index == 2)}.png"
+            write(name, make_picture(32, 32, index + 10 * (kind == "style")))
+    page = tmp_path / "docs" / "page.md"
+    page.parent.mkdir()
+    text = REPORT_000.read_text(encoding="utf-8")
+    page.write_text(text)
+
+    def ran(*arguments: str) -> str:
+        given = ["--data", str(tmp_path), "--work", str(tmp_path / "work"), "--page", str(page)]
+        report_000.main([*arguments, *given, "--size", "32", "--sample", "4"])
+        return capsys.readouterr().out
+
+    ran("paint", "adaattn", "adain", "gatys")
+    with monkeypatch.context() as patch:
+        patch.setattr(compare, "perform", None)  # nothing is done twice
+        ran("paint", "adaattn", "adain", "gatys")
+        said = ran("page")
+    assert said.splitlines() == [
+        "sanet is left out: 0 of 12 pairs are done",
+        "attention is left out: 0 of 4 pairs are done",
+    ]
+    names = {path.name for path in (tmp_path / "docs" / "page").rglob("*.*")}
+    assert names >= {"rows.csv", "structure.png", "histograms.png", "cams_slim.png"}
+    filled = page.read_text(encoding="utf-8")
+    assert "self-similarity, 9 pairs" in filled  # without style20
+    assert "| adaattn less adain |" in filled
+    assert "| adaattn less gatys |" in filled
+    assert all(f"<!-- {name} -->\n\n|" in filled for name in report_000.TABLES)
+    assert [x for x in filled.splitlines() if x[:1] != "|"] == [
+        x for x in text.splitlines() if x[:1] != "|"
+    ]
+    found = report_000.Found.of(tmp_path / "docs" / "page" / "rows.csv")
+    assert found.grid("adain", "chi_square").shape == (3, 4)
+    assert found.sample("gatys", "cams_slim").shape == (4,)
+    with pytest.raises(SystemExit, match="rc2021 pictures are not at nowhere"):
+        report_000.main(["paint", "adain", "--data", "nowhere"])
+    with pytest.raises(SystemExit, match="did you mean 'adain'"):
+        report_000.main(["paint", "adian"])
+
+
+def test_report_000_holds_what_was_measured() -> None:
+    import report_000
+    import tables
+
+    rows = REPORT_000.with_suffix("") / "rows.csv"
+    if not rows.is_file():
+        pytest.skip("docs/report-000/rows.csv is not made yet")
+    found = report_000.Found.of(rows)
+    page = REPORT_000.read_text(encoding="utf-8")
+    assert tables.filled(page, lambda name: report_000.TABLES[name](found)) == page
+
+
+def test_shares_of_variance_by_hand() -> None:
+    import report_000
+
+    contents, styles = np.arange(3.0)[:, None], 2 * np.arange(4.0)
+    assert report_000.shares(contents + 0 * styles) == pytest.approx((1, 0, 0))
+    assert report_000.shares(0 * contents + styles) == pytest.approx((0, 1, 0))
+    # Sums of squares: 4 x 2 of contents, 3 x 20 of styles.
+    assert report_000.shares(contents + styles) == pytest.approx((8 / 68, 60 / 68, 0))
+    checks = np.array([[1.0, -1.0], [-1.0, 1.0]])
+    assert report_000.shares(checks) == pytest.approx((0, 0, 1))
+    assert report_000.correlation(contents + styles, -(contents + styles)) == pytest.approx(-1)
 
 
 def test_curves_are_compared_at_equal_content_error() -> None:

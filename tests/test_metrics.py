@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -15,6 +17,7 @@ from optistyle import metrics
 from optistyle.encoders.vgg import VGG
 from optistyle.errors import InputError
 from optistyle.images import read
+from optistyle.metrics.chi_square import chi_square
 from optistyle.metrics.distances import content_distance, gram_distance
 from optistyle.metrics.self_similarity import PRESETS, descriptors, self_similarity
 
@@ -37,6 +40,75 @@ def test_self_similarity_equals_the_published_values(style: int, content: int) -
     output = read(RC2021 / "adaattn_reference" / f"style{style}_content{content}.png").pixels
     image = read(RC2021 / "content" / f"content{content}.png").pixels
     assert round(self_similarity(output, image), 5) == PUBLISHED[style, content]
+
+
+def descriptor_by_hand(pixels: np.ndarray, y: int, x: int) -> np.ndarray:
+    """Report 000's, of 0 to 255 (H, W, 3), about one point: loops over the formula."""
+
+    def patch(y: int, x: int) -> np.ndarray:
+        return pixels[y - 2 : y + 3, x - 2 : x + 3]
+
+    def ssd(dy: int, dx: int) -> float:
+        return float(((patch(y, x) - patch(y + dy, x + dx)) ** 2).sum())
+
+    noise = max(2700.0, ssd(0, 1), ssd(0, -1), ssd(1, 0), ssd(-1, 0))
+    found = np.zeros(8)
+    for dy in range(-10, 11):
+        for dx in range(-10, 11):
+            distance = math.hypot(dy, dx)
+            if 0 < distance <= 10:
+                ring = 0 if distance <= math.exp(math.log(11) / 2) - 1 else 1
+                angle = math.degrees(math.atan2(dy, dx)) % 360 or 360.0
+                index = 4 * ring + math.ceil(angle / 90) - 1
+                found[index] = max(found[index], math.exp(-ssd(dy, dx) / noise))
+    return found / found.max()
+
+
+def test_self_similarity_equals_loops_over_the_formula(
+    picture: Picture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(PRESETS, "rc2021", replace(PRESETS["rc2021"], size=40))
+    output, content = picture(40, 40), picture(40, 40, seed=1)
+    ours, theirs = (255 * x[0].permute(1, 2, 0).double().numpy() for x in (output, content))
+    squares = [
+        (descriptor_by_hand(ours, y, x) - descriptor_by_hand(theirs, y, x)) ** 2
+        for y in range(12, 29, 5)
+        for x in range(12, 29, 5)
+    ]
+    expected = float(np.mean(squares))
+    assert expected > 0.01
+    assert self_similarity(output, content) == pytest.approx(expected, abs=1e-9)
+
+
+def test_descriptors_of_a_photograph_equal_loops_over_the_formula() -> None:
+    data = pytest.importorskip("skimage.data", reason="its photograph is scikit-image's")
+    pixels = data.astronaut()
+    image = torch.from_numpy(pixels.copy()).permute(2, 0, 1)[None].float() / 255
+    found = descriptors(image, PRESETS["rc2021"])
+    for row, column in ((0, 0), (3, 40), (25, 47), (60, 12), (97, 97), (50, 97)):
+        expected = descriptor_by_hand(pixels.astype(float), 12 + 5 * row, 12 + 5 * column)
+        assert found[:, row, column].tolist() == pytest.approx(expected.tolist(), abs=1e-6)
+
+
+@pytest.mark.parametrize("preset", ["default", "rc2021"])
+def test_chi_square_equals_loops_over_the_formula(preset: str) -> None:
+    source = np.random.default_rng(0)
+    output, style = (source.integers(low, 256, (12, 9, 3)) for low in (0, 180))
+    output[:3], style[:2] = 255, 254
+    total = 0.0
+    for channel in range(3):
+        shares = []
+        for pixels in (output, style):
+            values = [int(v) for v in pixels[..., channel].flatten()]
+            if preset == "rc2021":  # numpy.histogram(values, arange(0, 255))
+                values = [min(v, 253) for v in values if v <= 254]
+            shares.append([values.count(v) / len(values) for v in range(256)])
+        for a, b in zip(*shares, strict=True):
+            total += (a - b) ** 2 / (a + b + 1e-20) / 2
+    ours, theirs = (
+        torch.from_numpy(x).permute(2, 0, 1)[None].float() / 255 for x in (output, style)
+    )
+    assert chi_square(ours, theirs, preset) == pytest.approx(total / 3, abs=1e-9)
 
 
 @pytest.mark.parametrize("preset", PRESETS)
@@ -68,6 +140,18 @@ def test_self_similarity_moves_the_right_way(picture: Picture) -> None:
     assert values[0] == 0
     assert values[0] < values[1] < values[2]
     assert self_similarity(image[:, [2, 0, 1]], image) < 1e-12  # blind to colour
+
+
+def test_contents_are_kept_by_their_pixels(picture: Picture) -> None:
+    content, other, output = (picture(48, 64, seed) for seed in range(3))
+    found = self_similarity(output, content)
+    assert self_similarity(output, content.clone()) == found
+    assert self_similarity(output, other) != found
+    assert self_similarity(output, content, "chatfield") != found
+    changed = content.clone()
+    self_similarity(output, changed)
+    changed.copy_(other)  # the same tensor, another picture
+    assert self_similarity(output, changed) == self_similarity(output, other)
 
 
 def test_self_similarity_is_fast() -> None:

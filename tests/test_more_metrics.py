@@ -40,7 +40,7 @@ COLOUR: dict[str, Metric] = {
     "uv_hellinger": uv_hellinger,
 }
 STRUCTURE: dict[str, Metric] = {"ssim": ssim, "ms_ssim": ms_ssim}
-NEEDS = {"color_wasserstein": "ot", "ssim": "torchmetrics", "ms_ssim": "torchmetrics"}
+NEEDS = {"color_wasserstein": "ot", "ms_ssim": "torchmetrics"}
 FEATURES = {"bures_distance": bures_distance, "single_image_frechet": single_image_frechet}
 
 
@@ -183,14 +183,21 @@ def test_structural_similarity_moves_the_right_way(name: str, picture: Picture) 
 
 
 def test_ssim_of_flat_pictures_by_hand() -> None:
-    pytest.importorskip("torchmetrics")
     a, b = flat((0.2, 0.2, 0.2)), flat((0.6, 0.6, 0.6))
     expected = (2 * 0.2 * 0.6 + 0.01**2) / (0.2**2 + 0.6**2 + 0.01**2)
     assert ssim(a, b) == pytest.approx(expected, rel=1e-5)
 
 
+def test_ssim_equals_torchmetrics(picture: Picture) -> None:
+    reference = pytest.importorskip("torchmetrics.functional.image")
+    luma = [picture(48, 56, seed).mean(1, keepdim=True).double() for seed in (0, 1)]
+    compare = reference.structural_similarity_index_measure
+    _, each = compare(*luma, data_range=1.0, return_full_image=True)
+    a, b = (x.expand(1, 3, -1, -1) for x in luma)
+    assert ssim(a, b) == pytest.approx(float(each[..., 5:-5, 5:-5].mean()), abs=1e-12)
+
+
 def test_ssim_equals_scikit_image(picture: Picture) -> None:
-    pytest.importorskip("torchmetrics")
     metrics = pytest.importorskip("skimage.metrics")
     luma = [picture(48, 56, seed).mean(1)[0].double().numpy() for seed in (0, 1)]
     settings = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False}

@@ -29,7 +29,7 @@ import sys
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -38,7 +38,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from optistyle import baselines, images, metrics
+from optistyle import baselines, devices, images, metrics
 from optistyle.baselines.paint import paint
 from optistyle.encoders.vgg import VGG
 from optistyle.errors import InputError, unknown
@@ -50,8 +50,8 @@ from optistyle.recipes import LARGEST, SMALLEST, WARM_STARTS, Recipe
 from optistyle.run import load_encoder, resolved, stylize
 
 PAGE = "report.html"
-#: Measured unless others are asked for: of these, what the packages that are here can.
-USUAL = tuple(x for x in ("self_similarity", "chi_square", "ssim") if x in metrics.at_hand())
+#: Measured unless others are asked for.
+USUAL = ("self_similarity", "chi_square", "ssim")
 
 #: Methods by name: recipes of the optimiser, and feed-forward models.
 OPTIMISERS: Mapping[str, Recipe] = {
@@ -76,6 +76,7 @@ class Case:
 
     Attributes:
         size: longer side in px of a picture that is to be painted; None for one that is there.
+        encoder: that the optimiser paints in.
     """
 
     method: str
@@ -85,6 +86,7 @@ class Case:
     row: Path
     size: int | None
     names: tuple[str, ...]
+    encoder: str = "auto"
 
 
 @dataclass(frozen=True)
@@ -122,13 +124,26 @@ def pictures_of(path: Path) -> list[Path]:
 def pairs_of(
     contents: Path, styles: Path, sample: int | None = None, seed: int = 0
 ) -> list[tuple[Path, Path]]:
-    """Every content in every style, or a seeded sample of so many."""
-    pairs = [(c, s) for c in pictures_of(contents) for s in pictures_of(styles)]
+    """Every content in every style, or a seeded sample of so many.
+
+    A sample is spread evenly: each content is in as many pairs as any other, or in one more, and
+    so is each style.
+    """
+    every_content, every_style = pictures_of(contents), pictures_of(styles)
+    pairs = [(c, s) for c in every_content for s in every_style]
     if sample is None or sample >= len(pairs):
         return pairs
     if sample < 2:
         raise InputError(f"sample is {sample}; it must be 2 or more")
-    return sorted(random.Random(seed).sample(pairs, sample))
+    source = random.Random(seed)
+    source.shuffle(every_content)
+    source.shuffle(every_style)
+    rows, columns = len(every_content), len(every_style)
+    # Along the diagonals: the k-th goes on one style further, so that no pair comes twice.
+    once = math.lcm(rows, columns)
+    return sorted(
+        (every_content[i % rows], every_style[(i + i // once) % columns]) for i in range(sample)
+    )
 
 
 def cases(
@@ -140,6 +155,7 @@ def cases(
     *,
     size: int = 512,
     pattern: str = "{content}_{style}",
+    encoder: str = "auto",
 ) -> list[Case]:
     """What is to be painted and judged.
 
@@ -147,6 +163,7 @@ def cases(
         pairs: content and style. methods: of `METHODS`.
         existing: method -> folder of pictures made elsewhere, named by ``pattern``.
         output: the report's folder. names: of metrics.
+        encoder: that optimisers paint in.
 
     Raises:
         InputError: an unknown name, the same method twice, a size or a pattern that will not do,
@@ -175,7 +192,7 @@ def cases(
     digests = {file: images.digest(file) for file in dict.fromkeys(x for p in pairs for x in p)}
     found = []
     for method in everyone:
-        folder, key = existing.get(method), _key(method, size, existing)
+        folder, key = existing.get(method), _key(method, size, existing, encoder)
         for content, style in pairs:
             made_of = [content.name, style.name, digests[content], digests[style]]
             stem = f"{content.stem}__{style.stem}-{_short(made_of, 8)}"
@@ -186,7 +203,7 @@ def cases(
                 picture = _partner(folder, name)
             row = output / "rows" / key / f"{stem}.json"
             at = size if folder is None else None
-            found.append(Case(method, content, style, picture, row, at, names))
+            found.append(Case(method, content, style, picture, row, at, names, encoder))
     return found
 
 
@@ -202,12 +219,12 @@ def _check_pattern(pattern: str, pairs: Sequence[tuple[Path, Path]]) -> None:
         raise InputError(f"pattern {pattern!r}: several pairs would have the one picture {doubled}")
 
 
-def _key(method: str, size: int, existing: Mapping[str, Path]) -> str:
+def _key(method: str, size: int, existing: Mapping[str, Path], encoder: str) -> str:
     """A folder name: the method, and what makes its pictures what they are."""
     if method in existing:
         made: object = str(existing[method].resolve())
     elif method in OPTIMISERS:
-        recipe = resolved(OPTIMISERS[method])
+        recipe = resolved(replace(OPTIMISERS[method], encoder=encoder))
         made = [{**recipe.as_dict(), "device": "auto"}, size]
     elif baselines.packaged(method).is_file():
         made = [images.digest(baselines.packaged(method)), size]
@@ -240,7 +257,8 @@ def compare(
     """Paint and judge what is not done yet, and write the report.
 
     Args:
-        todo: see `cases`. output: the folder. workers: processes; by default one per processor.
+        todo: see `cases`. output: the folder. workers: processes; by default one per processor,
+            but one where optimisers paint on a GPU.
         stream: where progress goes; None for nowhere.
 
     Raises:
@@ -251,7 +269,7 @@ def compare(
         raise InputError(f"workers is {workers}; it must be 1 or more")
     rows: dict[Case, dict[str, Any]] = {}
     for case in todo:
-        row = _done(case)
+        row = done(case)
         if row is not None:
             rows[case] = row
     left = [case for case in todo if case not in rows]
@@ -269,10 +287,10 @@ def compare(
                     images.write_whole(case.row.resolve(), json.dumps(row).encode())
                 bar.update()
         if len(rows) < len(todo):
-            done = sum("error" not in row for row in rows.values())
+            finished = sum("error" not in row for row in rows.values())
             raise LostWorkerError(
                 "a worker process was killed (out of memory, perhaps: try fewer --workers); "
-                f"{done} of {len(todo)} pictures are done and kept: start it again"
+                f"{finished} of {len(todo)} pictures are done and kept: start it again"
             )
         found = findings([rows[case] for case in todo])
         _write(found, todo, output)
@@ -291,7 +309,7 @@ def _check_needs(names: Iterable[str]) -> None:
             metric.measure(judged)
 
 
-def _done(case: Case) -> dict[str, Any] | None:
+def done(case: Case) -> dict[str, Any] | None:
     """The row of a case that is done with these metrics, of this very picture, by this judge."""
     try:
         row: dict[str, Any] = json.loads(case.row.read_text(encoding="utf-8"))
@@ -308,7 +326,7 @@ def _judged(left: Sequence[Case], workers: int | None) -> Iterator[tuple[Case, d
     if not left:
         return
     processors = torch.get_num_threads()
-    count = min(len(left), workers or processors)
+    count = min(len(left), workers or (1 if _on_gpu(left) else processors))
     context = multiprocessing.get_context("spawn")
     with concurrent.futures.ProcessPoolExecutor(
         count, context, _begin, (max(1, processors // count),)
@@ -324,6 +342,12 @@ def _judged(left: Sequence[Case], workers: int | None) -> Iterator[tuple[Case, d
             for worker in set(multiprocessing.active_children()) - others:
                 worker.terminate()
             raise
+
+
+def _on_gpu(left: Iterable[Case]) -> bool:
+    """Whether pictures are optimised on a GPU, whose memory processes would have to share."""
+    paints = any(case.size is not None and case.method in OPTIMISERS for case in left)
+    return paints and devices.resolve().type == "cuda"
 
 
 def _begin(threads: int) -> None:
@@ -351,7 +375,7 @@ def perform(case: Case) -> dict[str, Any]:
         content, style = images.read(case.content), images.read(case.style)
         if case.size is not None and not case.picture.is_file():
             case.picture.parent.mkdir(parents=True, exist_ok=True)
-            images.write(case.picture, _paint(case.method, content, style, case.size))
+            images.write(case.picture, _paint(case, content, style))
         output = images.read(case.picture)
         found, notes = judge(output.pixels, content.pixels, style.pixels, case.names)
         sha = images.digest(case.picture)
@@ -381,13 +405,13 @@ def judge(
     return metrics.measure(names, output, content, [(style, 1.0)], judging_encoder()), notes
 
 
-def _paint(method: str, content: Picture, style: Picture, size: int) -> Picture:
-    if method in OPTIMISERS:
-        recipe, encoder = _optimiser(method)
-        recipe = Recipe.from_dict({**recipe.as_dict(), "size": size})
-        return stylize(content, style, recipe, encoder=encoder).picture
-    at = images.fit_longer_side(content.height, content.width, size)
-    return paint(_model(method), content, [style], at)
+def _paint(case: Case, content: Picture, style: Picture) -> Picture:
+    assert case.size is not None
+    if case.method in OPTIMISERS:
+        recipe, network = _optimiser(case.method, case.encoder)
+        return stylize(content, style, replace(recipe, size=case.size), encoder=network).picture
+    at = images.fit_longer_side(content.height, content.width, case.size)
+    return paint(_model(case.method), content, [style], at)
 
 
 @functools.cache
@@ -396,8 +420,8 @@ def _model(name: str) -> baselines.Baseline:
 
 
 @functools.cache
-def _optimiser(name: str) -> tuple[Recipe, VGG]:
-    recipe = resolved(OPTIMISERS[name])
+def _optimiser(name: str, encoder: str) -> tuple[Recipe, VGG]:
+    recipe = resolved(replace(OPTIMISERS[name], encoder=encoder))
     return recipe, load_encoder(recipe)
 
 

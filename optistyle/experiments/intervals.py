@@ -45,3 +45,24 @@ def bootstrap(
     tail = 100 * (1 - level) / 2
     low, high = np.percentile(statistic(given[picks]), [tail, 100 - tail])
     return Interval(float(statistic(given)), float(low), float(high), len(given))
+
+
+def crossed(
+    grid: np.ndarray, *, level: float = 0.95, draws: int = 10_000, seed: int = 0
+) -> Interval:
+    """The mean of (rows, columns) with an interval for other rows and other columns.
+
+    Every content in every style makes no independent pairs: contents and styles are resampled, each
+    on their own (the pigeonhole bootstrap: A. B. Owen, Annals of Applied Statistics 2007).
+
+    Args:
+        grid: a value for each pair. level, draws, seed: as in `bootstrap`.
+    """
+    given = np.asarray(grid, dtype=float)
+    source = np.random.default_rng(seed)
+    rows, columns = (
+        source.multinomial(size, np.full(size, 1 / size), draws) / size for size in given.shape
+    )
+    tail = 100 * (1 - level) / 2
+    low, high = np.percentile(((rows @ given) * columns).sum(1), [tail, 100 - tail])
+    return Interval(float(given.mean()), float(low), float(high), given.size)

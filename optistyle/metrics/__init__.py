@@ -90,7 +90,7 @@ METRICS: Mapping[str, Metric] = {
     ),
     "cams": Metric("style", lambda j: cams(j.output, j.style, _vgg19(j.encoder)), "lower", VGG19),
     "cams_slim": Metric("style", lambda j: cams(j.output, j.style, _slim())),
-    "ssim": Metric("content", lambda j: ssim(j.output, j.content), "higher", "torchmetrics"),
+    "ssim": Metric("content", lambda j: ssim(j.output, j.content), "higher"),
     "ms_ssim": Metric("content", lambda j: ms_ssim(j.output, j.content), "higher", "torchmetrics"),
     "lpips": Metric("content", lambda j: lpips(j.output, j.content), "lower", BACKBONE),
     "dists": Metric("content", lambda j: dists(j.output, j.content), "lower", BACKBONE),
