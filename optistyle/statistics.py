@@ -20,6 +20,7 @@ from torch.nn.grad import conv2d_weight
 _BLOCK = 2**14
 #: Attention weights held at a time on a CPU, which fit its cache.
 _WEIGHTS = 2**22
+_SIDE = 64
 
 
 def positions(features: Tensor) -> Tensor:
@@ -228,15 +229,20 @@ def gather(
 
 
 def _gather(queries: Tensor, keys: Tensor, values: Tensor, bias: Tensor | None) -> Tensor:
-    """`gather` for (M_c, D), (M_s, D) and (M_s, N): rows of queries as an image's rows."""
-    side, looks, parts = 64, values.T, []
-    rows = max(1, _WEIGHTS // (side * len(keys)))
-    for part in queries.split(rows * side):
-        grid = F.pad(part, (0, 0, 0, -len(part) % side)).unflatten(0, (-1, side))
-        logits = pointwise(grid.permute(2, 0, 1)[None], keys, bias)
-        found = pointwise(logits.softmax(1), looks)
-        parts.append(positions(found).T[: len(part)])
+    """`gather` for (M_c, D), (M_s, D) and (M_s, N)."""
+    rows = max(1, _WEIGHTS // (_SIDE * len(keys)))
+    parts = []
+    for part in queries.split(rows * _SIDE):
+        padded = F.pad(part, (0, 0, 0, -len(part) % _SIDE))
+        weights = _times(padded, keys, bias).softmax(1)
+        parts.append(_times(weights, values.T)[: len(part)])
     return torch.cat(parts)
+
+
+def _times(a: Tensor, b: Tensor, bias: Tensor | None = None) -> Tensor:
+    """a bᵀ + bias for (M, D), (K, D) and (K,): `pointwise` on an image with rows of `_SIDE`."""
+    image = a.unflatten(0, (-1, _SIDE)).permute(2, 0, 1)[None]
+    return positions(pointwise(image, b, bias)).T
 
 
 def _matching(
