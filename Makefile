@@ -25,6 +25,8 @@ bench: $(STAMP)
 figures: $(STAMP)
 	$(BIN)/python examples/sheets.py $(if $(SMALL),--size 96 -o out/small)
 	$(BIN)/python examples/feed_forward.py $(if $(SMALL),--size 96 -o out/small/baselines)
+	$(BIN)/python examples/metrics_sanity.py \
+		$(if $(SMALL),--size 96 --pairs 1 --metrics self_similarity chi_square -o out/small/metrics)
 	$(BIN)/python examples/report_003.py $(if $(SMALL),--small -o out/small/report-003)
 	$(if $(SMALL),,$(BIN)/python examples/report_003_tables.py)
 

@@ -348,7 +348,10 @@ TABLES: Mapping[str, Callable[[Found], str]] = {
 
 def fill(page: Path) -> None:
     """Fill in the page's tables from the rows beside it."""
-    found = Found.of(page.with_suffix("") / "rows.csv")
+    rows = page.with_suffix("") / "rows.csv"
+    if not rows.is_file():
+        raise InputError(f"{rows} is not there: make it with report_000.py page")
+    found = Found.of(rows)
     if not found.models:
         raise InputError("no feed-forward model is done: paint one first")
     tables.fill(page, lambda name: TABLES[name](found))

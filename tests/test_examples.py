@@ -102,6 +102,60 @@ def test_report_003_small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     assert found["findings"]["gram, gamma 6e6 less gamma 0: strays"]["count"] == 3
 
 
+def test_metrics_are_asked_what_they_see(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import metrics_sanity
+
+    monkeypatch.setitem(PRESETS, "rc2021", replace(PRESETS["rc2021"], size=65))
+    page = tmp_path / "metrics.md"
+    page.write_text("<!-- content -->\n\n<!-- style -->\n\n| old |\n\nend\n")
+    arguments = ["--size", "64", "--pairs", "1", "--metrics", "self_similarity", "chi_square"]
+    command = ["metrics_sanity.py", *arguments, "-o", str(tmp_path / "metrics")]
+    monkeypatch.setattr(sys, "argv", command)
+    metrics_sanity.main()
+    assert read(tmp_path / "metrics" / "pictures.jpg").width > 13 * 64
+    lines = page.read_text().splitlines()
+    (first,) = (line.split(" | ") for line in lines if "self_similarity" in line)
+    assert first[1:4] == ["yes", "yes", "blind"]  # halves, blur, colours
+    (second,) = (line.split(" | ") for line in lines if "chi_square" in line)
+    assert second[1] == "yes"
+    assert lines[-1] == "end"
+    values = (tmp_path / "metrics" / "values.json").read_text()
+    monkeypatch.setattr(sys, "argv", [*command, "--tables"])
+    capsys.readouterr()
+    metrics_sanity.main()
+    assert page.read_text().splitlines() == lines
+    assert (tmp_path / "metrics" / "values.json").read_text() == values
+
+
+def test_answers_by_hand() -> None:
+    import metrics_sanity
+
+    def answer(*rows: tuple[float, ...], name: str = "chi_square") -> str:
+        order = "abc"[: len(rows[0])]
+        found = [dict(zip(order, row, strict=True)) for row in rows]
+        return metrics_sanity.answer(name, found, order)
+
+    assert answer((0, 0.5, 1), (0, 0, 1)) == "yes"
+    assert answer((0, 0.5, 1), (1, 0.5, 0)) == "1 of 2"
+    assert answer((1, 0), (1, 0)) == "wrong way"
+    assert answer((1, 0), (1, 1)) == "wrong way, 1 of 2"
+    assert answer((1, 1.04), (1, 0.96)) == "blind"
+    assert answer((1, 2, 1)) == "not in order"
+    assert answer((1, 0), name="ssim") == "yes"
+
+
+def test_the_page_of_metrics_holds_what_was_measured() -> None:
+    import metrics_sanity
+    import tables
+
+    page = EXAMPLES.parent / "docs" / "metrics.md"
+    values = json.loads((page.with_suffix("") / "values.json").read_text(encoding="utf-8"))
+    text = page.read_text(encoding="utf-8")
+    assert tables.filled(text, metrics_sanity.made(values).__getitem__) == text
+
+
 REPORT_000 = EXAMPLES.parent / "docs" / "report-000.md"
 
 

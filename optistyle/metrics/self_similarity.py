@@ -78,6 +78,7 @@ def self_similarity(output: Tensor, content: Tensor, preset: str = "rc2021") -> 
     return float((ours - theirs.to(ours)).square().mean())
 
 
+@torch.no_grad()
 def descriptors(image: Tensor, settings: Settings) -> Tensor:
     """(bins, points, points), float64: per bin the best likeness, over the point's best of all.
 
