@@ -1,6 +1,6 @@
 """Tables on pages, filled in by commands.
 
-On a page every table stands below its name: ``<!-- gamma-slim -->``, an empty line, and the table.
+On a page every table stands below its name: ``<!-- gamma-slim -->``, an empty line, the table, and another.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from pathlib import Path
 
 from optistyle.images import write_whole
 
-_TABLE = re.compile(r"(?<=^<!-- )(\S+)( -->\n\n)(?:\|.*\n)*", re.MULTILINE)
+_TABLE = re.compile(r"(?<=^<!-- )(\S+)( -->\n)\n?(?:\|.*\n)*\n?", re.MULTILINE)
 
 
 def markdown(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -22,7 +22,8 @@ def markdown(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 def filled(page: str, table: Callable[[str], str]) -> str:
     """The page with every table as ``table`` has it for its name, in place of what was there."""
-    return _TABLE.sub(lambda found: found[1] + found[2] + table(found[1]), page)
+    text = _TABLE.sub(lambda found: f"{found[1]}{found[2]}\n{table(found[1])}\n", page)
+    return text.rstrip("\n") + "\n"
 
 
 def fill(page: Path, table: Callable[[str], str]) -> None:
