@@ -8,7 +8,7 @@ import json
 import math
 import platform
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from functools import partial
@@ -310,15 +310,15 @@ class Run:
                     (*at.warnings, warning) if warning else at.warnings,
                 )
                 self._standing = (objective, at)
-                image = self._solver.result(progress.image, progress.state).clamp(0, 1)
+                look = partial(self._look, progress)
                 yield Step(
                     iteration=progress.iteration,
                     iterations=iterations,
                     scales=len(self.schedule),
                     size=size,
                     losses=losses,
-                    image=image,
-                    picture=partial(self._picture, image, size),
+                    look=look,
+                    picture=partial(self._shown, look, size),
                     checkpoint=at,
                     warning=warning,
                 )
@@ -339,12 +339,12 @@ class Run:
         """The picture as it is, at the recipe's size, and how it came about."""
         objective, at = self._standing
         if objective is None:
-            image = self._solver.result(at.progress.image, at.progress.state).clamp(0, 1)
+            image = self._look(at.progress)
             first: dict[str, float] = {}
             final: dict[str, float] = {}
         else:
-            image = outcome(objective, self._solver, at.progress).clamp(0, 1)
             first = objective.evaluate(self._start(self.schedule[at.scale][0]).clamp(0, 1))
+            image = outcome(objective, self._solver, at.progress).clamp(0, 1)
             final = objective.evaluate(image)
         return Result(
             picture=self._picture(image, self._size),
@@ -360,6 +360,12 @@ class Run:
             warnings=list(at.warnings),
             interrupted=not self._ended,
         )
+
+    def _look(self, progress: Progress) -> Tensor:
+        return self._solver.result(progress.image, progress.state).clamp(0, 1)
+
+    def _shown(self, look: Callable[[], Tensor], size: tuple[int, int]) -> Picture:
+        return self._picture(look(), size)
 
     def _picture(self, image: Tensor, size: tuple[int, int]) -> Picture:
         """The image, resized, in the content's colours where that is asked for, with its alpha."""

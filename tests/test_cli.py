@@ -379,7 +379,7 @@ def test_resume_another_run(folder: Path, monkeypatch: pytest.MonkeyPatch) -> No
         (["--original-colors", "hue"], "unknown original colors 'hue'"),
         (["--size", "8"], "size 8: allowed are 16 to 32768 px"),
         (["--size", "100000"], "size 100000"),
-        (["--size", "big"], "'big' is not a whole number of pixels"),
+        (["--size", "big"], "'big' is not a whole number, nor 'original'"),
         (["--size", "20"], "20x13; its shorter side must be at least 16 px"),
         (["--iterations", "0"], "each must be 1 or more"),
         (["--iterations", "5,5"], "2 iteration counts for 1 scales"),
