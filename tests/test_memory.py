@@ -16,9 +16,10 @@ from torch import Tensor
 from optistyle import memory
 from optistyle.encoders.vgg import VGG
 from optistyle.errors import InputError
-from optistyle.memory import Demand
+from optistyle.memory import Demand, Needs, Plan
 from optistyle.recipes import Recipe
 from optistyle.run import Run
+from optistyle.solvers import LBFGS
 
 LAYERS = frozenset({"relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu4_2", "relu5_1"})
 #: One run; prints the growth of the resident memory at its peak, and the forecast.
@@ -32,31 +33,35 @@ def kilobytes(field):
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith(field))
 
-encoder, (side, iterations) = load_encoder("slim"), json.loads(sys.argv[1])
+name, side, iterations, settings = json.loads(sys.argv[1])
+encoder = load_encoder(name)
 content, style = torch.rand(2, 1, 3, side, side, generator=torch.Generator().manual_seed(0))
 
-def run(size, iterations):
-    recipe = Recipe(size=size, scales="single", iterations=(iterations,))
+def run(size, iterations, **settings):
+    recipe = Recipe(size=size, scales="single", iterations=(iterations,), **settings)
     run = Run(content, style, recipe, encoder=encoder)
     run.finish()
-    return run._demand
+    run.result()
+    return run.plan
 
 run(64, 2)  # what the libraries keep for themselves
 gc.collect()
 ctypes.CDLL("libc.so.6").malloc_trim(0)
 Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
 before = kilobytes("VmRSS")
-demand = run(side, iterations)
-print(json.dumps([1024 * (kilobytes("VmHWM") - before), demand.bytes(side, side)]))
+plan = run(side, iterations, **settings)
+print(json.dumps([1024 * (kilobytes("VmHWM") - before), plan.bytes]))
 """
 
 
 @pytest.mark.skipif(not os.access("/proc/self/clear_refs", os.W_OK), reason="needs Linux's /proc")
-@pytest.mark.parametrize(("side", "iterations"), [(320, 12)])
-def test_the_forecast_is_near_the_peak(side: int, iterations: int) -> None:
+@pytest.mark.parametrize(
+    ("side", "settings"), [(320, {"tile": "off"}), (640, {"tile": 96})], ids=["whole", "tiled"]
+)
+def test_the_forecast_is_near_the_peak(side: int, settings: dict[str, object]) -> None:
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     output = subprocess.run(
-        [sys.executable, "-c", MEASURE, json.dumps([side, iterations])],
+        [sys.executable, "-c", MEASURE, json.dumps(["slim", side, 12, settings])],
         env=environment,
         capture_output=True,
         text=True,
@@ -67,13 +72,14 @@ def test_the_forecast_is_near_the_peak(side: int, iterations: int) -> None:
 
 
 def test_more_of_anything_takes_more(tiny: VGG) -> None:
-    least = Demand(tiny, frozenset({"relu3_1"}), iterations=10)
+    least = Demand(tiny, frozenset({"relu3_1"}), iterations=10, solver=LBFGS(memory=0, least=2))
     assert least.bytes(512, 512) < least.bytes(512, 768)
     for more in (
         Demand(tiny, LAYERS, iterations=10),
         Demand(tiny, frozenset({"relu3_1"}), styles=(1.0,) * 20, iterations=10),
         Demand(tiny, frozenset({"relu3_1"}), styles=(25.0,), iterations=10),
-        Demand(tiny, frozenset({"relu3_1"}), iterations=10, history=10**9),
+        Demand(tiny, frozenset({"relu3_1"}), iterations=10, solver=LBFGS(memory=10**9)),
+        Demand(tiny, frozenset({"relu3_1"}), iterations=10, needs=Needs(("relu1_1",) * 20)),
     ):
         assert more.bytes(512, 512) > least.bytes(512, 512)
 
@@ -138,7 +144,10 @@ def test_running_out_says_what_would_fit(
 
 def test_other_errors_are_not_called_a_shortage(tiny: VGG) -> None:
     error = RuntimeError("mat1 and mat2 shapes cannot be multiplied")
-    with pytest.raises(RuntimeError, match="shapes"), Demand(tiny, LAYERS).guard(512, 512):
+    with (
+        pytest.raises(RuntimeError, match="shapes"),
+        Demand(tiny, LAYERS).guard(512, 512, Plan(None, 5, 1)),
+    ):
         raise error
 
 
