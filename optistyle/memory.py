@@ -142,7 +142,8 @@ class Demand:
             looking, stepping = 1.0 * _ADAM_LOOKING * image, 1.0 * _ADAM_STEPPING * image
         else:
             pairs = self.history(pixels, least)
-            looking, stepping = _LOOKING * image + pairs, _STEPPING * image + pairs
+            move = image / 2 if pixels >= COMPACT else 0.0  # it is a pair's half by then
+            looking, stepping = _LOOKING * image - move + pairs, _STEPPING * image - move + pairs
         return round(_FIXED + max(measuring, looking + step, stepping + maps))
 
     def history(self, pixels: int, least: int) -> float:
