@@ -53,7 +53,7 @@ _FLOAT, _PIXEL = 4, 12
 #: activations that do not. Large ones have pages of their own.
 _SCATTER, _SCATTERED = 1.6, 32_000_000
 #: Tiles to choose from, the side in pixels; None is the whole picture.
-SIDES = (None, 2048, 1024, 512, 256)
+SIDES = (None, 2048, 1024, 768, 512, 256)
 #: Pairs of L-BFGS to choose from, at the least; and bytes that they may take where there is choice.
 PAIRS, _HISTORY = (5, 4, 3, 2), 2_500_000_000
 

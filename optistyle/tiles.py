@@ -81,15 +81,17 @@ def tiling(
 
     Args:
         side: of a tile in pixels, without its halo; all are about as large, on the layers' grid.
+            Tiles at the image's border are larger by the halo that they do not have there: none is
+            looked at with more than ``side`` and two halos.
     """
     layers = frozenset(layers)
     step, margin = grid(layers), halo(encoder, layers)
 
     def spans(length: int) -> list[tuple[int, int]]:
-        cells = max(1, length // step)  # what is left of the last one belongs to its tile
+        cells = max(1, math.ceil((length - 2 * margin) / step))
         count = 1 if side is None else math.ceil(cells / max(1, side // step))
-        bounds = [step * (cells * i // count) for i in range(count)]
-        return list(zip(bounds, [*bounds[1:], length], strict=True))
+        inner = [margin + step * (cells * i // count) for i in range(1, count)]
+        return list(zip([0, *inner], [*inner, length], strict=True))
 
     def around(span: tuple[int, int], length: int) -> slice:
         return slice(max(0, span[0] - margin), min(length, span[1] + margin))

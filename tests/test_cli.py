@@ -104,7 +104,7 @@ def test_plan_writes_nothing(folder: Path) -> None:
 
 def test_tiles_are_recorded_and_repeated(folder: Path) -> None:
     """The picture in tiles is the whole one's to rounding, and its own to the bit."""
-    size = ("--size", "200")
+    size = ("--size", "320")
     assert paint(*size, "--tile", "96", "-o", "tiled.png").exit_code == 0
     assert paint(*size, "-o", "whole.png").exit_code == 0
     recipe = json.loads((folder / "tiled.json").read_text())["recipe"]

@@ -43,7 +43,7 @@ TERMS: dict[str, LossTerm] = {
 }
 LAYERS = frozenset({"relu1_1", "relu3_2", "relu5_1", IMAGE, DIFFERENCES})
 #: Odd, and no multiple of the tile: its last row and column of tiles are of another size.
-SIZE, STYLE_SIZE, TILE = (211, 187), (150, 203), 80
+SIZE, STYLE_SIZE, TILE = (291, 267), (190, 283), 80
 
 
 def objectives(
@@ -65,13 +65,13 @@ def objectives(
     ]
 
 
-def assert_same(whole: Objective, tiled: Objective, image: Tensor) -> None:
+def assert_same(whole: Objective, tiled: Objective, image: Tensor, close: float = 1e-5) -> None:
     assert len(whole.tiles) == 1 < len(tiled.tiles)
     losses, gradient = whole.gradient(image)
     tiled_losses, tiled_gradient = tiled.gradient(image)
-    assert tiled_losses == pytest.approx(losses, rel=1e-5)
-    assert tiled.evaluate(image) == pytest.approx(losses, rel=1e-5)
-    assert float((tiled_gradient - gradient).norm() / gradient.norm()) < 1e-5
+    assert tiled_losses == pytest.approx(losses, rel=close)
+    assert tiled.evaluate(image) == pytest.approx(losses, rel=close)
+    assert float((tiled_gradient - gradient).norm() / gradient.norm()) < close
     assert gradient.norm() > 0
 
 
@@ -79,7 +79,19 @@ def assert_same(whole: Objective, tiled: Objective, image: Tensor) -> None:
 @pytest.mark.parametrize("name", TERMS)
 def test_tiled_equals_whole(name: str, alpha: bool, tiny: VGG, picture: Picture) -> None:
     both = objectives(tiny, {name: (1e4, TERMS[name])}, picture, alpha, styles=2)
-    assert_same(*both, 1.2 * picture(*SIZE, seed=3) - 0.1)
+    # A softmax sharpened 16 times, as narrow layers' is, makes as much of its features' rounding:
+    # the whole image's target is as far from float64's.
+    close = 3e-5 if name.startswith(("attention", "local")) else 1e-5
+    assert_same(*both, 1.2 * picture(*SIZE, seed=3) - 0.1, close)
+
+
+@pytest.mark.parametrize("name", TERMS)
+def test_tiles_are_exact_but_for_rounding(name: str, tiny: VGG, picture: Picture) -> None:
+    def exact(*size: int, seed: int = 0) -> Tensor:
+        return picture(*size, seed=seed).double()
+
+    both = objectives(tiny.double(), {name: (1e4, TERMS[name])}, exact, alpha=True)
+    assert_same(*both, 1.2 * exact(*SIZE, seed=3) - 0.1, 1e-10)
 
 
 @pytest.mark.parametrize("padding", PADDINGS)
@@ -90,7 +102,7 @@ def test_tiled_equals_whole_in_every_encoder(padding: str, pooling: str, picture
     assert_same(*objectives(encoder, terms, picture), picture(*SIZE, seed=3))
 
 
-@pytest.mark.parametrize("size", [(200, 21), (16, 170), (177, 161), (96, 500)])
+@pytest.mark.parametrize("size", [(300, 21), (16, 270), (277, 261), (96, 500)])
 @pytest.mark.parametrize("side", [16, 48, 80, 144])
 def test_features_are_the_wholes(
     size: tuple[int, int], side: int, tiny: VGG, picture: Picture
@@ -105,13 +117,14 @@ def test_features_are_the_wholes(
 
 
 def test_tiles_cover_every_position_once(tiny: VGG) -> None:
-    for size in ((211, 187), (33, 64), (32, 31), (160, 160)):
+    for size in ((411, 287), (33, 364), (32, 31), (320, 320)):
         for side in (None, 16, 50, 1000):
             seen = {
                 x: torch.zeros(size[0] >> n, size[1] >> n)
                 for x, n in (("relu1_1", 0), ("relu5_1", 4))
             }
             for tile in tiles.tiling(tiny, seen, size, side):
+                assert all(x.stop - x.start <= (side or 1000) + 2 * 80 for x in tile.crop)
                 for layer, counts in seen.items():
                     counts[tile.window[layer]] += 1
                     assert counts[tile.window[layer]].numel()
@@ -139,7 +152,7 @@ def test_no_seams(padding: str, picture: Picture) -> None:
     encoder, size = make_tiny(padding=padding), (320, 320)
     terms: Terms = {"gram": (1e5, TERMS["gram"])}
     tiled = Objective.build(
-        encoder, terms, (picture(*size), None), [(picture(*size, seed=1), None)], [1.0], tile=160
+        encoder, terms, (picture(*size), None), [(picture(*size, seed=1), None)], [1.0], tile=80
     )
     assert len(tiled.tiles) == 4
     generator = torch.Generator().manual_seed(0)
