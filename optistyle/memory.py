@@ -2,21 +2,26 @@
 
 The forecast is of the peak beside the program, its weights and the input pictures. Measured as the
 growth of resident memory of one run on one CPU thread, content and style square, with attention
-(MB; the forecast in brackets):
+(MB):
 
-    =========================  ==========  ===========  ===========
-    px                         256         512          1024
-    =========================  ==========  ===========  ===========
-    slim, 6 iterations          149 (138)   487  (463)  1712 (1761)
-    slim, history full          413 (375)   896  (795)  1975 (1882)
-    slim, Adam                              502  (402)  1762 (1520)
-    slim, Wasserstein                       529  (463)
-    slim, 8 styles                          504  (573)
-    slim, style scale 4                    1226 (1263)
-    vgg19, 6 iterations         307 (267)   977  (980)
-    vgg19, Wasserstein          319 (267)  1024  (980)
-    vgg19, Adam                            1049  (919)
-    =========================  ==========  ===========  ===========
+    ================  =====  ====  ==========  ========  ========
+    encoder           px     tile  iterations  measured  forecast
+    ================  =====  ====  ==========  ========  ========
+    slim               256                  6       146       143
+    slim               512                  6       511       481
+    slim               512                 40       816       813
+    slim, Adam         512                  6       510       427
+    slim              1024                  3      1714      1713
+    slim               640     96          12       359       343
+    slim              1024    256           3       474       475
+    slim              2048    512           2      1342      1188
+    vgg19              256                  6       328       287
+    vgg19              512                  3      1066      1027
+    vgg19             1024    256           1       888       789
+    ================  =====  ====  ==========  ========  ========
+
+What tiles leave is images: the picture, the best one, gradients and L-BFGS's history, 12 bytes a
+pixel each, and the maps that targets are made from.
 """
 
 from __future__ import annotations
