@@ -214,9 +214,9 @@ def run(
             _say(f"{manifest} is of other versions of optistyle or its libraries: not bit for bit")
         if recipe.weights is None and not quiet:
             _say(encoders.choose(recipe.encoder, job.device)[1])
-        if not quiet:
-            _say(f"plan: {job.forecast()}")
         with contextlib.suppress(KeyboardInterrupt):
+            if not quiet:
+                _say(f"plan: {job.forecast()}")
             job.finish(observers)
             interrupts.ignore()
         result = job.result()
