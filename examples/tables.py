@@ -1,6 +1,7 @@
 """Tables on pages, filled in by commands.
 
-On a page every table stands below its name: ``<!-- gamma-slim -->``, an empty line, the table, and another.
+On a page every table stands below its name: ``<!-- gamma-slim -->``, an empty line, the table, and
+another empty line.
 """
 
 from __future__ import annotations

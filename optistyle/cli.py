@@ -215,6 +215,8 @@ def run(
         if recipe.weights is None and not quiet:
             _say(encoders.choose(recipe.encoder, job.device)[1])
         with contextlib.suppress(KeyboardInterrupt):
+            if not quiet:
+                _say(f"plan: {job.forecast()}")
             job.finish(observers)
             interrupts.ignore()
         result = job.result()
@@ -229,6 +231,24 @@ def run(
     if not quiet:
         size = f"{result.picture.width}x{result.picture.height}"
         click.echo(f"{output}  ({size}, {sum(result.seconds):.0f} s)")
+
+
+@_settings
+@main.command(cls=_GroupedHelp)
+@click.argument("content", type=click.Path(path_type=Path))
+@click.argument(
+    "styles", metavar="STYLE...", type=click.Path(path_type=Path), nargs=-1, required=True
+)
+@click.option("--preset", "preset_name", metavar="NAME", default="default", help="As in run.")
+def plan(content: Path, styles: tuple[Path, ...], preset_name: str, **given: Any) -> None:
+    """Say what a run would take, with run's options: tiles, memory and time.
+
+    \b
+    optistyle plan photo.jpg painting.jpg --size 8192
+    """
+    from optistyle.run import Run
+
+    click.echo(Run(content, styles, _recipe(preset(preset_name), given)).forecast())
 
 
 class _Interrupts:

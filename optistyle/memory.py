@@ -2,82 +2,185 @@
 
 The forecast is of the peak beside the program, its weights and the input pictures. Measured as the
 growth of resident memory of one run on one CPU thread, content and style square, with attention
-(MB; the forecast in brackets):
+(MB):
 
-    =========================  ==========  ===========  ===========
-    px                         256         512          1024
-    =========================  ==========  ===========  ===========
-    slim, 6 iterations          149 (138)   487  (463)  1712 (1761)
-    slim, history full          413 (375)   896  (795)  1975 (1882)
-    slim, Adam                              502  (402)  1762 (1520)
-    slim, Wasserstein                       529  (463)
-    slim, 8 styles                          504  (573)
-    slim, style scale 4                    1226 (1263)
-    vgg19, 6 iterations         307 (267)   977  (980)
-    vgg19, Wasserstein          319 (267)  1024  (980)
-    vgg19, Adam                            1049  (919)
-    =========================  ==========  ===========  ===========
+    ================  =====  ====  ==========  ========  ========
+    encoder           px     tile  iterations  measured  forecast
+    ================  =====  ====  ==========  ========  ========
+    slim               256                  6       146       143
+    slim               512                  6       511       481
+    slim               512                 40       816       813
+    slim, Adam         512                  6       510       427
+    slim              1024                  3      1714      1713
+    slim               640     96          12       359       343
+    slim              1024    256           3       474       475
+    slim              2048    512           2      1342      1188
+    vgg19              256                  6       328       287
+    vgg19              512                  3      1066      1027
+    vgg19             1024    256           1       888       789
+    ================  =====  ====  ==========  ========  ========
+
+What tiles leave is images: the picture, the best one, gradients and L-BFGS's history, 12 bytes a
+pixel each, and the maps that targets are made from.
 """
 
 from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
 
-from optistyle.encoders.layers import POOL5
+from optistyle.encoders.layers import halvings
 from optistyle.encoders.vgg import VGG
 from optistyle.errors import InputError
+from optistyle.losses.base import References
+from optistyle.objective import Terms
+from optistyle.solvers import COMPACT, LBFGS, Solver
+from optistyle.statistics import MOST_KEYS
+from optistyle.tiles import TiledFeatures, TiledReference, halo
 
 #: Copies of every activation alive at a step's peak: output, padded input, gradients in part.
-_COPIES = 2.8
-#: Images of the picture's size alive with them: content, start, best, gradient, directions.
-_IMAGES = 12
+_COPIES = 3.1
+#: Images of the picture's size alive beside the history while tiles are looked at: the picture,
+#: the best one, the last move, two gradients; and while the solver steps.
+_LOOKING, _STEPPING = 5, 6
+#: The same for Adam.
+_ADAM_LOOKING, _ADAM_STEPPING = 7, 12
 #: Bytes that convolutions take for themselves, whatever the size.
 _FIXED = 30_000_000
 #: Bytes of a float32, and of an RGB pixel of them.
 _FLOAT, _PIXEL = 4, 12
-#: Curvature pairs that L-BFGS keeps, see `solvers.LBFGS`, and what the heap makes of one: they live
-#: long, and lie scattered between activations that do not.
-_MOST_PAIRS, _LEAST_PAIRS = 100, 5
-_SCATTER = 1.6
+#: What the heap makes of a pair of small images: they live long, and lie scattered between
+#: activations that do not. Large ones have pages of their own.
+_SCATTER, _SCATTERED = 1.6, 32_000_000
+#: Tiles to choose from, the side in pixels; None is the whole picture.
+SIDES = (None, 2048, 1024, 768, 512, 256)
+#: Pairs of L-BFGS to choose from, at the least; and bytes that they may take where there is choice.
+PAIRS, _HISTORY = (5, 4, 3, 2), 2_500_000_000
+
+
+@dataclass(frozen=True)
+class Needs:
+    """Whole maps that the targets of terms are made from.
+
+    Attributes:
+        held: layer by layer, with repetition, of the content's size: what targets keep.
+        matched: layers at which content and style are compared place by place.
+    """
+
+    held: tuple[str, ...] = ()
+    matched: frozenset[str] = frozenset()
+
+    @classmethod
+    @torch.no_grad()
+    def of(cls, encoder: VGG, terms: Terms) -> Needs:
+        """Found out by making the targets of a tiny picture: no term has to declare anything."""
+        layers = frozenset[str]().union(*(term.layers for _, term in terms.values()))
+        image = torch.linspace(0, 1, 3 * 32 * 32, device=encoder.device).view(1, 3, 32, 32)
+        content, style = (_Watched(encoder, image, layers, 32) for _ in range(2))
+        references = References(TiledReference(content), [TiledReference(style)], [1.0])
+        targets = [term.target(references) for _, term in terms.values()]
+        held = tuple(layer for target in targets for layer in sorted(target.maps))
+        return cls(held, frozenset(style.asked))
+
+
+class _Watched(TiledFeatures):
+    """Remembers which layers it was asked for."""
+
+    asked: tuple[str, ...] = ()
+
+    def __getitem__(self, layer: str) -> torch.Tensor:
+        self.asked = (*self.asked, layer)
+        return super().__getitem__(layer)
 
 
 @dataclass(frozen=True)
 class Demand:
-    """What decides how much memory a run takes, but for its size.
+    """What decides how much memory a run takes, but for its size and how it is done.
 
     Attributes:
         encoder: with ``layers``, the union of what the loss terms read.
         styles: pixels of every style image per pixel of the picture.
         iterations: of the largest scale.
-        history: bytes at which the solver's memory ends (see `solvers.LBFGS.memory`); 0 for a
-            solver without.
+        solver: see `solvers`.
+        needs: of the terms.
+        exact: whether attention looks at all positions of a style, however many.
     """
 
     encoder: VGG
     layers: frozenset[str]
     styles: tuple[float, ...] = (1.0,)
     iterations: int = 100
-    history: int = 0
+    solver: Solver = field(default_factory=LBFGS)
+    needs: Needs = Needs()
+    exact: bool = False
 
-    def bytes(self, height: int, width: int) -> int:
-        """The forecast for a picture of (H, W)."""
+    def bytes(self, height: int, width: int, tile: int | None = None, least: int = 5) -> int:
+        """The forecast for a picture of (H, W).
+
+        Args:
+            tile: the side of its tiles; None for none.
+            least: pairs that L-BFGS holds at least.
+        """
         pixels = height * width
         every, peak, held = self._floats()
-        images = 1 + sum(self.styles)
-        measuring = _FLOAT * (held * images + (peak - held) * max(1, *self.styles))
-        stepping = _FLOAT * _COPIES * every + _PIXEL * _IMAGES
-        pairs = 0
-        if self.history:
-            pairs = max(_LEAST_PAIRS, self.history // (2 * _PIXEL * pixels))
-            pairs = min(self.iterations, _MOST_PAIRS, pairs)
-        stepping += pairs * 2 * _PIXEL * _SCATTER
-        return round(_FIXED + pixels * max(measuring, stepping))
+        margin = halo(self.encoder, self.layers)
+        crop = pixels
+        if tile is not None:
+            crop = min(height, tile + 2 * margin) * min(width, tile + 2 * margin)
+        maps = _FLOAT * sum(self._map(layer) for layer in self.needs.held) * pixels
+        image, most = _PIXEL * pixels, max((1.0, *self.styles))
+        if crop == pixels:
+            measuring = _FLOAT * (held * (1 + sum(self.styles)) + (peak - held) * most) * pixels
+        else:
+            measuring = _FLOAT * peak * crop
+        measuring += maps + max(
+            (self._matching(x, pixels, most) for x in self.needs.matched), default=0
+        )
+        measuring += image * (2 + sum(self.styles))
+        step = _FLOAT * _COPIES * every * crop + maps
+        if not isinstance(self.solver, LBFGS):
+            looking, stepping = 1.0 * _ADAM_LOOKING * image, 1.0 * _ADAM_STEPPING * image
+        else:
+            pairs = self.history(pixels, least)
+            move = image / 2 if pixels >= COMPACT else 0.0  # it is a pair's half by then
+            looking, stepping = _LOOKING * image - move + pairs, _STEPPING * image - move + pairs
+        return round(_FIXED + max(measuring, looking + step, stepping + maps))
+
+    def history(self, pixels: int, least: int) -> float:
+        """Bytes of L-BFGS's pairs."""
+        if not isinstance(self.solver, LBFGS):
+            return 0
+        size = _pair(pixels)
+        pairs = min(self.iterations, self.pairs(pixels, least))
+        return pairs * size * (_SCATTER if size < _SCATTERED else 1)
+
+    def pairs(self, pixels: int, least: int) -> int:
+        """How many pairs L-BFGS remembers."""
+        if not isinstance(self.solver, LBFGS):
+            return 0
+        return replace(self.solver, least=least).capacity(_pair(pixels))
+
+    def positions(self, layer: str, pixels: int) -> float:
+        """Of a layer's map."""
+        return pixels / float(4 ** halvings(layer))
+
+    def _map(self, layer: str) -> float:
+        """Floats of a layer's map per pixel of the image."""
+        return self.encoder.channels(layer) * self.positions(layer, 1)
+
+    def _matching(self, layer: str, pixels: int, most: float) -> float:
+        """Bytes that attention takes at a layer, see `statistics.attend`."""
+        size, keys = self._map(layer), most * self.positions(layer, pixels)
+        if not self.exact:
+            keys = min(keys, MOST_KEYS)
+        gathering = size * pixels + 3 * self.encoder.channels(layer) * keys
+        levelling = 2 * size * pixels * most
+        return _FLOAT * (size * pixels * (1 + most) + max(gathering, levelling))
 
     def _floats(self) -> tuple[float, float, float]:
         """Per pixel: of all activations; at the peak of a pass without gradient; and after it."""
@@ -85,49 +188,112 @@ class Demand:
         taps = self.encoder.taps
         deepest = max((taps.index(x) for x in self.layers & {*taps}), default=-1)
         for layer in taps[: deepest + 1]:
-            halvings = 5 if layer == POOL5 else int(layer[4]) - 1
-            size = self.encoder.channels(layer) / 4**halvings
+            size = self._map(layer)
             every += size
             peak = max(peak, held + source + 2 * size)
             held, source = (held + size, 0.0) if layer in self.layers else (held, size)
         return every, max(peak, held), held
 
-    def check(self, height: int, width: int) -> None:
-        """Raise `InputError`, naming a size that fits, where (H, W) does not."""
-        room, needed = free(self.encoder.device), self.bytes(height, width)
-        if room is not None and needed > room:
-            raise InputError(
-                f"{width}x{height} px takes about {needed / 1e9:.1f} GB of memory with encoder "
-                f"{self.encoder.name}, and {room / 1e9:.1f} GB are free on {self.encoder.device}: "
-                + self._advice(height, width, math.floor(0.9 * room))
-            )
+    def sampled(self, height: int, width: int) -> bool:
+        """Whether attention looks at a part of the style's positions only."""
+        most = round(max(self.styles) * height * width)
+        return not self.exact and any(
+            self.positions(layer, most) > MOST_KEYS for layer in self.needs.matched
+        )
+
+    def choose(self, height: int, width: int, tile: int | str, history: int | str) -> Plan:
+        """The largest tile, and the history, at which (H, W) fits what is free.
+
+        Args:
+            tile, history: see `recipes.Recipe`.
+
+        Raises:
+            InputError: nothing fits; names a size that does.
+        """
+        sides, pairs = self._sides(tile), self._pairs(height * width, history)
+        room = free(self.encoder.device)
+        if room is None:
+            return Plan(sides[0], pairs[0], self.bytes(height, width, sides[0], pairs[0]))
+        # Rather tiles than more than half of what is free; rather more than that than less history.
+        for least, share in ((pairs[0], 0.5), *((least, 1.0) for least in pairs)):
+            for side in sides:
+                needed = self.bytes(height, width, side, least)
+                if needed <= share * room:
+                    return Plan(side, least, needed)
+        needed = min(self.bytes(height, width, x, pairs[-1]) for x in sides)
+        raise InputError(
+            f"{width}x{height} px takes about {needed / 1e9:.1f} GB of memory with encoder "
+            f"{self.encoder.name}, and {room / 1e9:.1f} GB are free on {self.encoder.device}: "
+            + self._advice(height, width, math.floor(0.9 * room), sides, pairs[-1])
+            + ("" if tile == "auto" else ", or --tile auto may")
+        )
+
+    def _sides(self, tile: int | str) -> Sequence[int | None]:
+        if tile == "off":
+            return [None]
+        if isinstance(tile, int):
+            return [tile]
+        least = halo(self.encoder, self.layers)
+        return [side for side in SIDES if side is None or side >= least]
+
+    def _pairs(self, pixels: int, history: int | str) -> Sequence[int]:
+        if isinstance(history, int):
+            return [history]
+        if not isinstance(self.solver, LBFGS):
+            return PAIRS[:1]
+        return [n for n in PAIRS if self.history(pixels, n) <= _HISTORY] or PAIRS[-1:]
 
     @contextlib.contextmanager
-    def guard(self, height: int, width: int) -> Iterator[None]:
+    def guard(self, height: int, width: int, plan: Plan) -> Iterator[None]:
         """Turn running out of memory at (H, W) into an `InputError` that names a smaller size."""
         try:
             yield
         except (MemoryError, RuntimeError) as error:
             if not is_shortage(error):
                 raise
-            needed = self.bytes(height, width)
-            room = min(needed // 2, free(self.encoder.device) or needed)
+            room = min(plan.bytes // 2, free(self.encoder.device) or plan.bytes)
             raise InputError(
                 f"out of memory on {self.encoder.device} at {width}x{height} px with encoder "
-                f"{self.encoder.name}: " + self._advice(height, width, room)
+                f"{self.encoder.name}: "
+                + self._advice(height, width, room, [plan.tile], plan.history)
             ) from error
 
-    def _advice(self, height: int, width: int, room: int) -> str:
-        fits = self.largest(height, width, room)
+    def _advice(
+        self, height: int, width: int, room: int, sides: Sequence[int | None], least: int
+    ) -> str:
+        fits = max(self.largest(height, width, room, side, least) for side in sides)
         return f"--size {fits} would fit" if fits else "no size would fit"
 
-    def largest(self, height: int, width: int, room: int) -> int:
+    def largest(
+        self, height: int, width: int, room: int, tile: int | None = None, least: int = 5
+    ) -> int:
         """The longer side, a multiple of 16 px, at which the shape fits ``room`` bytes; 0: none."""
         longer = max(height, width)
         for side in range(longer - longer % 16, 15, -16):
-            if self.bytes(round(height * side / longer), round(width * side / longer)) <= room:
+            size = round(height * side / longer), round(width * side / longer)
+            if self.bytes(*size, tile, least) <= room:
                 return side
         return 0
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How a run fits into memory.
+
+    Attributes:
+        tile: the side of its tiles in pixels; None for none.
+        history: pairs that L-BFGS holds at least.
+        bytes: the forecast.
+    """
+
+    tile: int | None
+    history: int
+    bytes: int
+
+
+def _pair(pixels: int) -> int:
+    """Bytes of one of L-BFGS's pairs."""
+    return 2 * _PIXEL * pixels // (2 if pixels >= COMPACT else 1)
 
 
 def free(device: torch.device) -> int | None:

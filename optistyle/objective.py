@@ -1,10 +1,17 @@
-"""The objective: weighted loss terms over one shared pass of the encoder."""
+"""The objective: weighted loss terms over one shared pass of the encoder, whole or in tiles.
+
+Terms are functions of sums over positions, so that tiles need two passes at bounded memory: the
+sums first, without gradient; the derivative of the scores with respect to the sums, once; then
+every tile's sums again, and their derivatives back to its pixels (Galerne et al., "Scaling Painting
+Style Transfer", CGF 2024, do so for Gram matrices). An image whole is one tile, whose sums are the
+whole sums: its first pass is kept, and serves as the second.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -12,10 +19,13 @@ from torch import Tensor
 
 from optistyle.encoders.vgg import VGG
 from optistyle.errors import InputError
-from optistyle.losses.base import LossTerm, Reference, References, Target
+from optistyle.losses.base import LossTerm, Reference, References, Statistic, Target, cut
+from optistyle.tiles import Tile, TiledReference, refer, tiling
 
 #: Name -> weight and term. A weight of 0 leaves the term out.
 Terms = Mapping[str, tuple[float, LossTerm]]
+#: A term's name, and a name in its statistic.
+Sum = tuple[str, str]
 
 
 class Measured:
@@ -30,13 +40,18 @@ class Measured:
         self._kept: dict[object, Reference] = {}
 
     def __call__(
-        self, encoder: VGG, layers: frozenset[str], pixels: Tensor, alpha: Tensor | None
+        self,
+        encoder: VGG,
+        layers: frozenset[str],
+        pixels: Tensor,
+        alpha: Tensor | None,
+        tile: int | None = None,
     ) -> Reference:
         """The style (1, 3, H, W) as seen by an encoder, which must not change in the meantime."""
-        key = encoder, layers, digest(pixels, alpha)
+        key = encoder, layers, digest(pixels, alpha), tile
         reference = self._kept.pop(key, None)
         if reference is None:
-            reference = Reference(encoder(pixels, layers), alpha)
+            reference = refer(encoder, pixels, alpha, layers, tile)
         self._kept[key] = reference
         while len(self._kept) > 1 and sum(map(_size, self._kept.values())) > self._limit:
             del self._kept[next(iter(self._kept))]
@@ -44,6 +59,8 @@ class Measured:
 
 
 def _size(reference: Reference) -> int:
+    if isinstance(reference, TiledReference):  # the image only
+        return reference.features.pixels.numel() * 4
     return sum(x.numel() * x.element_size() for x in reference.features.values())
 
 
@@ -65,6 +82,7 @@ class Objective:
     terms: Terms
     targets: Mapping[str, Target]
     layers: frozenset[str]
+    tiles: Sequence[Tile]
 
     @classmethod
     @torch.no_grad()
@@ -76,6 +94,7 @@ class Objective:
         styles: list[tuple[Tensor, Tensor | None]],
         shares: list[float],
         measured: Measured | None = None,
+        tile: int | None = None,
     ) -> Objective:
         """Measure content and styles once.
 
@@ -85,6 +104,7 @@ class Objective:
             styles: the same for every style image, of any sizes.
             shares: each style's share; positive, sum 1.
             measured: styles seen before, where several objectives share them.
+            tile: the side of the tiles in which all images are looked at; whole where None.
         """
         for name, (weight, _) in terms.items():
             if not (math.isfinite(weight) and weight >= 0):
@@ -96,21 +116,17 @@ class Objective:
 
         measured = Measured() if measured is None else measured
         references = References(
-            Reference(encoder(content[0], layers), content[1]),
-            [measured(encoder, layers, *style) for style in styles],
+            refer(encoder, *content, layers, tile),
+            [measured(encoder, layers, *style, tile) for style in styles],
             shares,
         )
         targets = {name: term.target(references) for name, (_, term) in terms.items()}
-        return cls(encoder, terms, targets, layers)
+        tiles = tiling(encoder, layers, content[0].shape[-2:], tile)
+        return cls(encoder, terms, targets, layers, tiles)
 
     def __call__(self, image: Tensor) -> dict[str, Tensor]:
         """Every term's weighted loss, by name; their sum is what is minimised."""
-        features = self.encoder(image, self.layers)
-        losses = {}
-        for name, (weight, term) in self.terms.items():
-            target = self.targets[name]
-            losses[name] = weight * term.score(term.statistic(features, target), target)
-        return losses
+        return self._scores(_joined(self._sums(cut(image, t.crop), t) for t in self.tiles))
 
     def evaluate(self, image: Tensor) -> dict[str, float]:
         """The losses as numbers, with their sum as ``total``, without a gradient."""
@@ -119,10 +135,45 @@ class Objective:
 
     def gradient(self, image: Tensor) -> tuple[dict[str, float], Tensor]:
         """The losses as numbers, and the derivative of their sum, (1, 3, H, W)."""
-        image = image.detach().requires_grad_()
-        losses = self(image)
-        (gradient,) = torch.autograd.grad(sum(losses.values(), start=torch.zeros(())), image)
+        crops = [cut(image.detach(), tile.crop).requires_grad_() for tile in self.tiles]
+        looks = zip(crops, self.tiles, strict=True)
+        alone = len(self.tiles) == 1
+        with torch.set_grad_enabled(alone):
+            sums = _joined(self._sums(crop, tile) for crop, tile in looks)
+        leaves = {name: x.detach().requires_grad_() for name, x in sums.items()}
+        losses = self._scores(leaves)
+        total = sum(losses.values(), start=torch.zeros(()))
+        slopes = torch.autograd.grad(total, list(leaves.values()), materialize_grads=True)
+
+        gradient = torch.zeros_like(image)
+        for crop, tile in zip(crops, self.tiles, strict=True):
+            part = sums if alone else self._sums(crop, tile)
+            (derivative,) = torch.autograd.grad(list(part.values()), crop, slopes)
+            cut(gradient, tile.crop).add_(derivative)
         return _numbers(losses), gradient
+
+    def _sums(self, crop: Tensor, tile: Tile) -> dict[Sum, Tensor]:
+        """A tile's share of all terms' statistics."""
+        features = tile.features(self.encoder, crop)
+        return {
+            (name, key): x
+            for name, (_, term) in self.terms.items()
+            for key, x in term.statistic(features, self.targets[name].window(tile.window)).items()
+        }
+
+    def _scores(self, sums: Mapping[Sum, Tensor]) -> dict[str, Tensor]:
+        losses = {}
+        for name, (weight, term) in self.terms.items():
+            own: Statistic = {key: x for (owner, key), x in sums.items() if owner == name}
+            losses[name] = weight * term.score(own, self.targets[name])
+        return losses
+
+
+def _joined(parts: Iterable[Mapping[Sum, Tensor]]) -> dict[Sum, Tensor]:
+    whole: dict[Sum, Tensor] = {}
+    for part in parts:
+        whole = {key: whole[key] + x for key, x in part.items()} if whole else {**part}
+    return whole
 
 
 def _numbers(losses: Mapping[str, Tensor]) -> dict[str, float]:

@@ -119,8 +119,8 @@ class Step:
         scales: how many there are; ``scale`` is this one, from 0.
         size: (H, W) at this scale.
         losses: weighted, by name, with ``total``, of the image evaluated.
-        image: (1, 3, H, W) in [0, 1], the optimised image if the run ended here.
-        picture: makes of ``image`` what would be saved: original colours and alpha put back.
+        look: makes ``image``, (1, 3, H, W) in [0, 1]: the optimised image if the run ended here.
+        picture: makes of it what would be saved: original colours and alpha put back.
         checkpoint: where the run stands after this step.
         warning: a line about a divergence in this step, or None.
     """
@@ -130,7 +130,7 @@ class Step:
     scales: int
     size: tuple[int, int]
     losses: dict[str, float]
-    image: Tensor
+    look: Callable[[], Tensor]
     picture: Callable[[], Picture]
     checkpoint: Checkpoint
     warning: str | None = None
@@ -138,6 +138,10 @@ class Step:
     @property
     def scale(self) -> int:
         return self.checkpoint.scale
+
+    @property
+    def image(self) -> Tensor:
+        return self.look()
 
 
 class Observer:

@@ -18,6 +18,7 @@ from optistyle.images import fit_longer_side
 from optistyle.losses.attention import CENTRES
 from optistyle.losses.pixels import TV_FORMS
 from optistyle.solvers import SOLVERS
+from optistyle.statistics import MOST_KEYS
 
 SMALLEST, LARGEST = 16, 32_768  # pixels of the longer side
 #: Where coarse-to-fine starts: the strokes of the picture are laid at this longer side.
@@ -28,7 +29,10 @@ WARM_STARTS = ("adain", "multiadain", "sanet", "adaattn")
 INITS = ("content", "style", "noise", "grey", *WARM_STARTS)
 STYLE_LOSSES = ("gram", "wasserstein")
 ATTENTION_FORMS = ("gram", "local")
+ATTENTIONS = ("sampled", "exact")
 ORIGINAL = "original"
+#: Settings that are a whole number or one of some words.
+CHOSEN: Mapping[str, tuple[str, ...]] = {"history": ("auto",), "tile": ("auto", "off")}
 
 
 def _setting(
@@ -72,6 +76,12 @@ class Recipe:
     centre: str = _setting(
         "both", "Loss", "What the attention loss takes about its mean.", choices=CENTRES
     )
+    attention: str = _setting(
+        "sampled",
+        "Loss",
+        f"Style positions looked at: {MOST_KEYS} of a layer at most, or exactly all.",
+        choices=ATTENTIONS,
+    )
     tv_form: str = _setting("squared", "Loss", "Form of total variation.", choices=TV_FORMS)
 
     style_weights: tuple[float, ...] = _setting(
@@ -104,6 +114,19 @@ class Recipe:
     )
     lr: float | None = _setting(
         None, "Optimisation", "Step size. L-BFGS takes 1, Adam 0.02 unless given."
+    )
+    history: int | str = _setting(
+        "auto",
+        "Optimisation",
+        "Steps that L-BFGS remembers at the least: auto is 5, or fewer where memory is short.",
+        metavar="auto|N",
+    )
+    tile: int | str = _setting(
+        "auto",
+        "Optimisation",
+        "Longer side of the tiles the picture is worked in, the same as whole but for memory: "
+        "auto where it needs them, or off.",
+        metavar="auto|off|PX",
     )
     init: str = _setting(
         "content",
@@ -164,6 +187,12 @@ class Recipe:
                 _check_side("scale", side)
             if list(self.scales) != sorted(set(self.scales)):
                 raise InputError(f"scales {self.scales} must grow from one to the next")
+        for name, words in CHOSEN.items():
+            value = getattr(self, name)
+            if value not in words and not (isinstance(value, int) and value >= 1):
+                raise InputError(
+                    f"{name} is {value}; it must be {', '.join(words)} or a whole number above 0"
+                )
         if not 0 <= self.seed < 2**63:
             raise InputError(f"seed is {self.seed}; it must be from 0 to 2**63 - 1")
 
@@ -328,15 +357,16 @@ def _numbers(kind: type[int] | type[float]) -> Callable[[str], tuple[Any, ...]]:
     return read
 
 
-def _size(text: str) -> int | str:
-    return text if text == ORIGINAL else _whole(text)
+def _whole(*words: str) -> Callable[[str], int | str]:
+    def read(text: str) -> int | str:
+        try:
+            return text if text in words else int(text)
+        except ValueError:
+            raise InputError(
+                f"{text!r} is not a whole number, nor {', '.join(map(repr, words))}"
+            ) from None
 
-
-def _whole(text: str) -> int:
-    try:
-        return int(text)
-    except ValueError:
-        raise InputError(f"{text!r} is not a whole number of pixels, nor 'original'") from None
+    return read
 
 
 #: Setting -> how to read its text on the command line, where it is not a plain number or word.
@@ -346,6 +376,7 @@ PARSERS: Mapping[str, Callable[[str], Any]] = {
     "attention_layers": layers.parse,
     "style_weights": _numbers(float),
     "iterations": _numbers(int),
-    "size": _size,
+    "size": _whole(ORIGINAL),
+    **{name: _whole(*words) for name, words in CHOSEN.items()},
     "scales": lambda text: text if text.isalpha() else _numbers(int)(text),
 }

@@ -8,7 +8,7 @@ import json
 import math
 import platform
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from functools import partial
@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from optistyle import baselines, colors, devices, encoders, images, memory, solvers
+from optistyle import baselines, colors, devices, encoders, images, memory, solvers, tiles, timing
 from optistyle.baselines.codec import LEAST
 from optistyle.baselines.paint import paint
 from optistyle.encoders.vgg import VGG
@@ -38,6 +38,7 @@ from optistyle.objective import Measured, Objective, Terms, digest
 from optistyle.observers import Checkpoint, Observer, Step, TraceRow
 from optistyle.optimise import Progress, outcome, steps
 from optistyle.recipes import INITS, SMALLEST, WARM_STARTS, Recipe
+from optistyle.statistics import MOST_KEYS
 
 #: A picture, its pixels (1, 3, H, W) in [0, 1], or a file.
 ImageLike = Picture | Tensor | str | Path
@@ -130,10 +131,11 @@ def terms(recipe: Recipe) -> Terms:
     """The loss terms of a recipe, by name, with their weights."""
     style = {"gram": GramStyle, "wasserstein": WassersteinStyle}[recipe.style_loss]
     attention = {"gram": AttentionGram, "local": AttentionLocal}[recipe.attention_form]
+    most = None if recipe.attention == "exact" else MOST_KEYS
     return {
         "content": (recipe.alpha, Content(recipe.content_layers)),
         "style": (recipe.beta, style(recipe.style_layers)),
-        "attention": (recipe.gamma, attention(recipe.attention_layers, recipe.centre)),
+        "attention": (recipe.gamma, attention(recipe.attention_layers, recipe.centre, most)),
         "tv": (recipe.tv, TotalVariation(recipe.tv_form)),
         "range": (recipe.range, Range()),
     }
@@ -179,11 +181,12 @@ class Run:
     is at any moment.
 
     Attributes:
-        recipe: the settings, with ``auto`` resolved to an encoder and a device.
+        recipe: the settings, with ``auto`` resolved: encoder, device, tile and history.
         encoder: the one in use. inputs: the paths, where they are files, and SHA-256 of all images.
         extra: loss terms beside the recipe's, as text.
         identity: stands for inputs, settings and encoder; only a checkpoint of the same fits.
         schedule: (H, W) and iterations of every scale.
+        plan: the tiles and the history that fit into memory.
     """
 
     def __init__(
@@ -233,6 +236,8 @@ class Run:
             raise InputError("all weights are 0; there is nothing to optimise")
         layers = frozenset[str]().union(*(term.layers for _, term in self._terms.values()))
         encoder(torch.zeros(1, 3, 32, 32, device=self.device), layers)  # has it all of these?
+        if isinstance(recipe.tile, int):
+            tiles.check(encoder, layers, recipe.tile)
         self._size, iterations = self.schedule[-1]
         self._demand = memory.Demand(
             encoder,
@@ -242,10 +247,14 @@ class Run:
                 for s in self._styles
             ),
             iterations,
-            getattr(self._solver, "memory", 0),
+            self._solver,
+            memory.Needs.of(encoder, self._terms),
+            recipe.attention == "exact",
         )
-        self._demand.check(*self._size)
-        self.identity = self._identify()
+        self.identity = self._identify()  # of what was asked for: a checkpoint fits another plan
+        self.plan = self._demand.choose(*self._size, recipe.tile, recipe.history)
+        self._solver = solvers.make(recipe.optimizer, recipe.lr, self.plan.history)
+        self.recipe = replace(self.recipe, tile=self.plan.tile or "off", history=self.plan.history)
         start = self._start(self.schedule[0][0])
         #: Replaced as one, so that an interruption at any moment finds the two in agreement.
         self._standing: tuple[Objective | None, Checkpoint] = (
@@ -254,6 +263,23 @@ class Run:
         )
         self._stepping = self._steps()
         self._ended = False
+
+    def forecast(self) -> str:
+        """The plan in one line, with the time that the run takes; a second's timing, or a few."""
+        (height, width), plan = self._size, self.plan
+        parts = "whole" if plan.tile is None else f"in tiles of {plan.tile} px"
+        taken = timing.seconds(self._demand, self._terms, self.schedule, plan)
+        line = (
+            f"{width}x{height} px {parts}, about {plan.bytes / 1e9:.1f} GB of memory and "
+            f"{timing.spell(taken)}"
+        )
+        compact = height * width >= solvers.COMPACT
+        if isinstance(self._solver, solvers.LBFGS) and (compact or plan.history < 5):
+            kept = self._demand.pairs(height * width, plan.history)
+            line += f"; {kept} steps of history{', in bfloat16' if compact else ''}"
+        if self._demand.sampled(height, width):
+            line += f"; attention to {MOST_KEYS} positions of a style (all: --attention exact)"
+        return line
 
     @property
     def checkpoint(self) -> Checkpoint:
@@ -282,7 +308,7 @@ class Run:
 
     def __next__(self) -> Step:
         try:
-            with self._demand.guard(*self._size):
+            with self._demand.guard(*self._size, self.plan):
                 return next(self._stepping)
         except StopIteration:
             raise
@@ -310,15 +336,15 @@ class Run:
                     (*at.warnings, warning) if warning else at.warnings,
                 )
                 self._standing = (objective, at)
-                image = self._solver.result(progress.image, progress.state).clamp(0, 1)
+                look = partial(self._look, progress)
                 yield Step(
                     iteration=progress.iteration,
                     iterations=iterations,
                     scales=len(self.schedule),
                     size=size,
                     losses=losses,
-                    image=image,
-                    picture=partial(self._picture, image, size),
+                    look=look,
+                    picture=partial(self._shown, look, size),
                     checkpoint=at,
                     warning=warning,
                 )
@@ -339,12 +365,12 @@ class Run:
         """The picture as it is, at the recipe's size, and how it came about."""
         objective, at = self._standing
         if objective is None:
-            image = self._solver.result(at.progress.image, at.progress.state).clamp(0, 1)
+            image = self._look(at.progress)
             first: dict[str, float] = {}
             final: dict[str, float] = {}
         else:
-            image = outcome(objective, self._solver, at.progress).clamp(0, 1)
             first = objective.evaluate(self._start(self.schedule[at.scale][0]).clamp(0, 1))
+            image = outcome(objective, self._solver, at.progress).clamp(0, 1)
             final = objective.evaluate(image)
         return Result(
             picture=self._picture(image, self._size),
@@ -360,6 +386,12 @@ class Run:
             warnings=list(at.warnings),
             interrupted=not self._ended,
         )
+
+    def _look(self, progress: Progress) -> Tensor:
+        return self._solver.result(progress.image, progress.state).clamp(0, 1)
+
+    def _shown(self, look: Callable[[], Tensor], size: tuple[int, int]) -> Picture:
+        return self._picture(look(), size)
 
     def _picture(self, image: Tensor, size: tuple[int, int]) -> Picture:
         """The image, resized, in the content's colours where that is asked for, with its alpha."""
@@ -386,6 +418,7 @@ class Run:
             [self._sized(style, self._style_size(style, size)) for style in self._styles],
             self._shares,
             self._measured,
+            self.plan.tile,
         )
 
     def _initial(self, init: str, device: str) -> Tensor:

@@ -7,8 +7,9 @@ evaluation of the objective and its gradient.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import torch
@@ -19,6 +20,11 @@ from optistyle.errors import unknown
 
 #: Tensors, lists of tensors and numbers: what `torch.load(weights_only=True)` gives back.
 State = dict[str, Any]
+
+#: L-BFGS keeps its pairs in bfloat16 for images of so many pixels or more: 4096x4096.
+COMPACT = 2**24
+#: Numbers in one pass of the arithmetic on images, which bounds what it takes beside them.
+_BLOCK = 2**22
 
 
 class Solver(Protocol):
@@ -58,12 +64,20 @@ class LBFGS:
     Args:
         lr: the step along the quasi-Newton direction; 1 is Newton's.
         first_move: mean absolute change of the pixels in the first step, times ``lr``.
-        memory: bytes that the history may take at most; it holds 5 to 100 pairs.
+        memory: bytes that the history may take, for 100 pairs at most. From `COMPACT` pixels on
+            it is kept in bfloat16: pairs are a model of the curvature, and rounding them to 1 in
+            256 changes it as little.
+        least: pairs that it holds all the same.
     """
 
     lr: float = 1.0
     first_move: float = 0.01
     memory: int = 250_000_000
+    least: int = 5
+
+    def capacity(self, size: int) -> int:
+        """The pairs kept where one takes so many bytes."""
+        return max(self.least, min(100, self.memory // size))
 
     def start(self, image: Tensor) -> State:
         return {"s": [], "y": [], "lr": self.lr}
@@ -72,19 +86,21 @@ class LBFGS:
         s, y, lr = list(state["s"]), list(state["y"]), state["lr"]
         if "move" in state:
             move, change = state["move"], gradient - state["gradient"]
-            if _dot(move, change) > 1e-8 * float(move.norm() * change.norm()):
-                s.append(move)
-                y.append(change)
-                limit = self.memory // (2 * image.numel() * image.element_size())
-                keep = min(100, max(5, limit))
-                s, y = s[-keep:], y[-keep:]
+            if _dot(move, change) > 1e-8 * float(move.norm()) * float(change.norm()):
+                keep = self.capacity(2 * move.numel() * move.element_size())
+                s, y = [*s, move][-keep:], [*y, change.to(move.dtype)][-keep:]
+            del move, change
         direction = _quasi_newton(gradient, s, y)
         if s and _dot(direction, gradient) >= 0:
             s, y = [], []
-            direction = -gradient
+            direction = (-gradient).contiguous()
+        # In place from here on: an image of 8192x8192 px takes 0.8 GB.
         length = lr if s else lr * self.first_move / (float(gradient.abs().mean()) + 1e-30)
-        move = length * direction
-        return image + move, {"s": s, "y": y, "lr": lr, "move": move, "gradient": gradient}
+        move = direction.mul_(length)
+        image = image + move
+        if image[0, 0].numel() >= COMPACT:
+            move = move.bfloat16()
+        return image, {"s": s, "y": y, "lr": lr, "move": move, "gradient": gradient}
 
     def result(self, image: Tensor, state: State) -> Tensor:
         return image
@@ -99,22 +115,38 @@ class LBFGS:
 
 def _quasi_newton(gradient: Tensor, s: list[Tensor], y: list[Tensor]) -> Tensor:
     """The two-loop recursion: -H g, with H built from steps s and gradient changes y."""
-    q = -gradient
+    q = (-gradient).contiguous()
     inverse = [1 / _dot(a, b) for a, b in zip(s, y, strict=True)]
     factors = []
     for a, b, rho in zip(reversed(s), reversed(y), reversed(inverse), strict=True):
         factor = rho * _dot(a, q)
-        q = q - factor * b
+        _add(q, b, -factor)
         factors.append(factor)
     if s:
-        q = q * (_dot(s[-1], y[-1]) / _dot(y[-1], y[-1]))
+        q *= _dot(s[-1], y[-1]) / _dot(y[-1], y[-1])
     for a, b, rho, factor in zip(s, y, inverse, reversed(factors), strict=True):
-        q = q + (factor - rho * _dot(b, q)) * a
+        _add(q, a, factor - rho * _dot(b, q))
     return q
 
 
+def _blocks(a: Tensor, b: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    """Two images, part by part, the second in the first's type."""
+    parts = zip(a.flatten().split(_BLOCK), b.flatten().split(_BLOCK), strict=True)
+    return ((x, y.to(x.dtype)) for x, y in parts)
+
+
 def _dot(a: Tensor, b: Tensor) -> float:
-    return float(torch.dot(a.flatten(), b.flatten()))
+    if a.dtype == torch.bfloat16:
+        a, b = b, a
+    if a.dtype == torch.bfloat16:
+        return math.fsum(float(torch.dot(x.float(), y.float())) for x, y in _blocks(a, b))
+    return math.fsum(float(torch.dot(x, y)) for x, y in _blocks(a, b))
+
+
+def _add(a: Tensor, b: Tensor, factor: float) -> None:
+    """a += factor * b, for an a without gaps."""
+    for x, y in _blocks(a, b):
+        x.add_(y, alpha=factor)
 
 
 @dataclass(frozen=True)
@@ -180,8 +212,11 @@ class Adam:
 SOLVERS: Mapping[str, type[LBFGS] | type[Adam]] = {"lbfgs": LBFGS, "adam": Adam}
 
 
-def make(name: str, lr: float | None) -> Solver:
-    """The solver of that name, with its own step where ``lr`` is None."""
+def make(name: str, lr: float | None, least: int | None = None) -> Solver:
+    """The solver of that name, with its own step and history where these are None."""
     if name not in SOLVERS:
         raise unknown("optimizer", name, SOLVERS)
-    return SOLVERS[name]() if lr is None else SOLVERS[name](lr=lr)
+    solver = SOLVERS[name]() if lr is None else SOLVERS[name](lr=lr)
+    if least is not None and isinstance(solver, LBFGS):
+        solver = replace(solver, least=least)
+    return solver

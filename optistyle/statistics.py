@@ -7,6 +7,7 @@ weights is that part's share of the whole, which is what makes statistics additi
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -21,6 +22,8 @@ _BLOCK = 2**14
 #: Attention weights held at a time on a CPU, which fit its cache.
 _WEIGHTS = 2**22
 _SIDE = 64
+#: Style positions that attention looks at, unless all are asked for: 256x256.
+MOST_KEYS = 2**16
 
 
 def positions(features: Tensor) -> Tensor:
@@ -149,10 +152,15 @@ def position_weights(alpha: Tensor | None, feature: Tensor) -> Tensor:
 
 def mean_variance_normalise(features: Tensor, weights: Tensor, eps: float = 1e-5) -> Tensor:
     """Each channel of (1, N, H, W) less its mean, over its deviation (biased, eps in the root)."""
-    mean = weighted_sum(features, weights).view(1, -1, 1, 1)
-    centred = features - mean
-    variance = weighted_sum(centred.square(), weights).view(1, -1, 1, 1)
-    return centred / (variance + eps).sqrt()
+    mean, deviation = (x.view(1, -1, 1, 1) for x in _level(features, weights, eps))
+    return (features - mean) / deviation
+
+
+def _level(features: Tensor, weights: Tensor, eps: float = 1e-5) -> tuple[Tensor, Tensor]:
+    """Each channel's mean and deviation, (N, 1), as `mean_variance_normalise` takes them."""
+    mean = weighted_sum(features, weights)
+    variance = weighted_sum((features - mean.view(1, -1, 1, 1)).square(), weights)
+    return mean[:, None], (variance + eps).sqrt()[:, None]
 
 
 @torch.no_grad()
@@ -164,13 +172,15 @@ def attend(
     *,
     sharpness: float = 1.0,
     chunk: int = 4096,
+    most: int | None = None,
 ) -> Tensor:
     """Style features gathered to where the content looks like them: FA = A Wᵀ.
 
     W = softmax over style positions of sharpness * norm(C)ᵀ norm(A), norm being the channel-wise
     mean-variance normalisation (report: Chen, "Neural Style Transfer with Self-Attention Module",
     eqs. 4-6; Park & Lee, SANet, CVPR 2019). The M_c x M_s weights never exist as a whole: queries
-    go in chunks through the fused scaled-dot-product attention.
+    are made in chunks and go through the fused scaled-dot-product attention. What exists at once
+    beside the features is the result, and as much again for keys and for values.
 
     Args:
         content: (1, N, H_c, W_c). style: (1, N, H_s, W_s).
@@ -178,14 +188,51 @@ def attend(
             are never attended to.
         sharpness: factor on the inner products; the loss uses N_VGG / N.
         chunk: queries at a time, which bounds the memory.
+        most: style positions to look at, where there are more: a `sample` of them, normalised with
+            all positions' mean and deviation. None: all.
 
     Returns:
         (1, N, H_c, W_c).
     """
-    queries, keys, bias = _matching(content, style, content_weights, style_weights)
-    values = positions(style).T.contiguous()
-    gathered = gather(queries[None], keys[None], values[None], sharpness, bias, chunk)
-    return gathered[0].T.reshape(content.shape)
+    mean, deviation = _level(content, content_weights)
+    flat, found = positions(content), torch.empty_like(positions(content))
+    keys, values, bias = _keys(style, style_weights, most)
+    for start in range(0, flat.shape[1], chunk):
+        queries = (flat[:, start : start + chunk] - mean) / deviation
+        part = gather(queries.T[None], keys[None], values[None], sharpness, bias, chunk)
+        found[:, start : start + chunk] = part[0].T
+    return found.reshape(content.shape)
+
+
+def sample(count: int, most: int, device: torch.device | None = None) -> Tensor:
+    """Indices of ``most`` of so many positions, in order; of all where these are no more.
+
+    One from each of ``most`` equal stretches of the picture's rows, at the fractions k * 0.618… of
+    it (the golden ratio's, which fill [0, 1] evenly): every region is there in proportion, no
+    period of the picture's meets one of the sample's, and nothing is drawn at random, so that the
+    same picture has the same sample in every run.
+    """
+    most = min(count, most)
+    k = torch.arange(most, dtype=torch.float64)
+    places = k if count == most else k + (k * (math.sqrt(5) - 1) / 2).frac()
+    index = (places * (count / most)).long()
+    return index.clamp_max(count - 1).to(device)
+
+
+def _keys(style: Tensor, weights: Tensor, most: int | None) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Keys (M, N), values (M, N), and what position weights add to the inner products, of (M,)."""
+    mean, deviation = _level(style, weights)
+    values, bias = positions(style), None
+    if weights.ndim:
+        bias = (weights * weights.numel()).flatten().log()
+    if most is not None and values.shape[1] > most:
+        index = torch.arange(values.shape[1], device=style.device)
+        if bias is not None:
+            index = index[bias.isfinite()]  # what is transparent is not looked at in any case
+        index = index[sample(len(index), most, style.device)]
+        values, bias = values[:, index], None if bias is None else bias[index]
+    values = values.T.contiguous()
+    return (values - mean.T).div_(deviation.T), values, bias
 
 
 def gather(

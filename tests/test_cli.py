@@ -80,7 +80,10 @@ def test_run_writes_picture_and_manifest(folder: Path) -> None:
     assert re.fullmatch(r"out\.png  \(32x21, \d+ s\)\n", result.stdout)
     lines = result.stderr.splitlines()
     assert lines[0] == "optistyle: encoder slim"
-    assert lines[1].startswith("scale 1/1 (32x21)  iteration 1/2  total")
+    assert re.fullmatch(
+        r"optistyle: plan: 32x21 px whole, about 0\.\d GB of memory and \d+ s", lines[1]
+    )
+    assert lines[2].startswith("scale 1/1 (32x21)  iteration 1/2  total")
     assert lines[-1].endswith("0 s left")
     assert set(files(folder)) == {"content.png", "style.png", "out.png", "out.json"}
     manifest = json.loads((folder / "out.json").read_text())
@@ -88,6 +91,42 @@ def test_run_writes_picture_and_manifest(folder: Path) -> None:
     assert manifest["recipe"]["size"] == 32
     assert len(manifest["trace"]) == 2
     assert images.read("out.png").width == 32
+
+
+def test_plan_writes_nothing(folder: Path) -> None:
+    before = files(folder)
+    result = optistyle("plan", "content.png", "style.png", *FAST, "--size", "400", "--tile", "96")
+    assert result.exit_code == 0, result.output
+    line = r"400x267 px in tiles of 96 px, about 0\.\d GB of memory and \d+ s\n"
+    assert re.fullmatch(line, result.stdout)
+    assert files(folder) == before
+
+
+def test_tiles_are_recorded_and_repeated(folder: Path) -> None:
+    """The picture in tiles is the whole one's to rounding, and its own to the bit."""
+    size = ("--size", "320")
+    assert paint(*size, "--tile", "96", "-o", "tiled.png").exit_code == 0
+    assert paint(*size, "-o", "whole.png").exit_code == 0
+    recipe = json.loads((folder / "tiled.json").read_text())["recipe"]
+    assert (recipe["tile"], recipe["history"]) == (96, 5)
+    tiled, whole = (images.read(f"{name}.png").pixels for name in ("tiled", "whole"))
+    assert (tiled - whole).abs().max() < 2 / 255
+    assert optistyle("run", "--from", "tiled.json", "-o", "again.png").exit_code == 0
+    assert images.digest("again.png") == images.digest("tiled.png")
+    assert json.loads((folder / "again.json").read_text())["recipe"] == recipe
+
+
+@pytest.mark.parametrize("command", ["run", "plan"])
+def test_tiles_that_cannot_be(folder: Path, command: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    pair = (command, "content.png", "style.png", *FAST)
+    assert "a tile of 64 px is smaller than the 80 px" in refused(folder, *pair, "--tile", "64")
+    line = "'big' is not a whole number, nor 'auto', 'off'"
+    assert line in refused(folder, *pair, "--tile", "big")
+    assert "tile is 0; it must be auto, off or" in refused(folder, *pair, "--tile", "0")
+    assert "history is -1; it must be auto or" in refused(folder, *pair, "--history", "-1")
+    monkeypatch.setattr("optistyle.memory.free", lambda device: 60_000_000)
+    line = refused(folder, *pair, "--size", "4000", "--tile", "off")
+    assert re.search(r"4000x2667 px takes about .*--size \d+ would fit, or --tile auto may$", line)
 
 
 def test_quiet(folder: Path) -> None:
@@ -291,7 +330,8 @@ def test_from_and_what_it_may_not_overwrite(folder: Path) -> None:
 # --- interruption and resumption, as far as one process shows it ---
 
 
-@pytest.mark.parametrize(("method", "call"), [("build", 1), ("gradient", 2)])
+# The plan's timing builds 2 objectives and takes 4 gradients before the run's own.
+@pytest.mark.parametrize(("method", "call"), [("build", 1), ("build", 3), ("gradient", 6)])
 def test_ctrl_c_saves_and_resume_goes_on(
     folder: Path, monkeypatch: pytest.MonkeyPatch, method: str, call: int
 ) -> None:
@@ -379,7 +419,7 @@ def test_resume_another_run(folder: Path, monkeypatch: pytest.MonkeyPatch) -> No
         (["--original-colors", "hue"], "unknown original colors 'hue'"),
         (["--size", "8"], "size 8: allowed are 16 to 32768 px"),
         (["--size", "100000"], "size 100000"),
-        (["--size", "big"], "'big' is not a whole number of pixels"),
+        (["--size", "big"], "'big' is not a whole number, nor 'original'"),
         (["--size", "20"], "20x13; its shorter side must be at least 16 px"),
         (["--iterations", "0"], "each must be 1 or more"),
         (["--iterations", "5,5"], "2 iteration counts for 1 scales"),

@@ -16,10 +16,11 @@ import torch
 pytest.importorskip("skimage", reason="the examples use scikit-image's photographs")
 
 import demo
+import poster
 import sheets
 from conftest import make_picture
 
-from optistyle import read, write
+from optistyle import Recipe, read, write
 from optistyle.metrics.self_similarity import PRESETS
 
 cams = importlib.import_module("optistyle.metrics.cams")  # the package has a function of that name
@@ -256,3 +257,12 @@ def test_curves_are_compared_at_equal_content_error() -> None:
     assert claims.matched(curve, at, "gram_distance") == pytest.approx(0.5)
     outside = {"content_distance": 2.0, "gram_distance": 9.0}
     assert claims.matched(curve, outside, "gram_distance") is None
+
+
+def test_a_poster_and_its_tiles_corners(tmp_path: Path) -> None:
+    recipe = Recipe(encoder="slim", size=320, tile=96, iterations=(1,), scales="single")
+    files = poster.main(recipe, tmp_path)
+    assert [path.name for path in files][:3] == ["poster.png", "poster.json", "overview.jpg"]
+    assert [path.name for path in files][3:] == ["corner-160-160.png"]
+    assert read(files[0]).width == 320
+    assert json.loads(files[1].read_text())["recipe"]["tile"] == 96

@@ -352,7 +352,7 @@ def test_gram_of_gatys() -> None:
 def test_attention_at_its_target(kind: type, centre: str, see: See) -> None:
     """FA itself; with the literal reading FA about its mean, which a rectifier cannot give."""
     term, references = kind(LAYERS, centre), References(see(32, 24, 0), [see(24, 32, 1)], [1.0])
-    features = {layer: attended(references, layer)[0] for layer in LAYERS}
+    features = {layer: next(attended(references, layer)) for layer in LAYERS}
     literal = {layer: x - x.mean((2, 3), keepdim=True) for layer, x in features.items()}
     shifted = {layer: x + 3 for layer, x in features.items()}
     losses = {
@@ -384,10 +384,14 @@ def test_attention_is_sharpened_for_narrow_encoders() -> None:
     generator = torch.Generator().manual_seed(0)
     content, style = torch.randn(2, 1, 16, 4, 4, generator=generator, dtype=torch.float64)
     narrow, wide = (
-        attended(
-            pair({"relu1_1": content.repeat(1, n, 1, 1)}, {"relu1_1": style.repeat(1, n, 1, 1)}),
-            "relu1_1",
-        )[0]
+        next(
+            attended(
+                pair(
+                    {"relu1_1": content.repeat(1, n, 1, 1)}, {"relu1_1": style.repeat(1, n, 1, 1)}
+                ),
+                "relu1_1",
+            )
+        )
         for n in (1, 4)
     )
     torch.testing.assert_close(narrow.repeat(1, 4, 1, 1), wide)

@@ -13,12 +13,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from optistyle import memory
+from optistyle import load_encoder, memory, timing
 from optistyle.encoders.vgg import VGG
 from optistyle.errors import InputError
-from optistyle.memory import Demand
+from optistyle.memory import SIDES, Demand, Needs, Plan
 from optistyle.recipes import Recipe
-from optistyle.run import Run
+from optistyle.run import Run, terms
+from optistyle.solvers import LBFGS
 
 LAYERS = frozenset({"relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu4_2", "relu5_1"})
 #: One run; prints the growth of the resident memory at its peak, and the forecast.
@@ -32,31 +33,39 @@ def kilobytes(field):
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith(field))
 
-encoder, (side, iterations) = load_encoder("slim"), json.loads(sys.argv[1])
+name, side, iterations, settings = json.loads(sys.argv[1])
+encoder = load_encoder(name)
 content, style = torch.rand(2, 1, 3, side, side, generator=torch.Generator().manual_seed(0))
 
-def run(size, iterations):
-    recipe = Recipe(size=size, scales="single", iterations=(iterations,))
+def run(size, iterations, **settings):
+    recipe = Recipe(size=size, scales="single", iterations=(iterations,), **settings)
     run = Run(content, style, recipe, encoder=encoder)
     run.finish()
-    return run._demand
+    run.result()
+    return run.plan
 
 run(64, 2)  # what the libraries keep for themselves
 gc.collect()
 ctypes.CDLL("libc.so.6").malloc_trim(0)
 Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
 before = kilobytes("VmRSS")
-demand = run(side, iterations)
-print(json.dumps([1024 * (kilobytes("VmHWM") - before), demand.bytes(side, side)]))
+plan = run(side, iterations, **settings)
+print(json.dumps([1024 * (kilobytes("VmHWM") - before), plan.bytes]))
 """
 
 
 @pytest.mark.skipif(not os.access("/proc/self/clear_refs", os.W_OK), reason="needs Linux's /proc")
-@pytest.mark.parametrize(("side", "iterations"), [(320, 12)])
-def test_the_forecast_is_near_the_peak(side: int, iterations: int) -> None:
+@pytest.mark.parametrize(
+    ("side", "iterations", "settings"),
+    [(320, 12, {"tile": "off"}), (448, 2, {"tile": 160})],
+    ids=["whole", "tiled"],
+)
+def test_the_forecast_is_near_the_peak(
+    side: int, iterations: int, settings: dict[str, object]
+) -> None:
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     output = subprocess.run(
-        [sys.executable, "-c", MEASURE, json.dumps([side, iterations])],
+        [sys.executable, "-c", MEASURE, json.dumps(["slim", side, iterations, settings])],
         env=environment,
         capture_output=True,
         text=True,
@@ -67,13 +76,14 @@ def test_the_forecast_is_near_the_peak(side: int, iterations: int) -> None:
 
 
 def test_more_of_anything_takes_more(tiny: VGG) -> None:
-    least = Demand(tiny, frozenset({"relu3_1"}), iterations=10)
+    least = Demand(tiny, frozenset({"relu3_1"}), iterations=10, solver=LBFGS(memory=0, least=2))
     assert least.bytes(512, 512) < least.bytes(512, 768)
     for more in (
         Demand(tiny, LAYERS, iterations=10),
         Demand(tiny, frozenset({"relu3_1"}), styles=(1.0,) * 20, iterations=10),
         Demand(tiny, frozenset({"relu3_1"}), styles=(25.0,), iterations=10),
-        Demand(tiny, frozenset({"relu3_1"}), iterations=10, history=10**9),
+        Demand(tiny, frozenset({"relu3_1"}), iterations=10, solver=LBFGS(memory=10**9)),
+        Demand(tiny, frozenset({"relu3_1"}), iterations=10, needs=Needs(("relu1_1",) * 20)),
     ):
         assert more.bytes(512, 512) > least.bytes(512, 512)
 
@@ -138,7 +148,10 @@ def test_running_out_says_what_would_fit(
 
 def test_other_errors_are_not_called_a_shortage(tiny: VGG) -> None:
     error = RuntimeError("mat1 and mat2 shapes cannot be multiplied")
-    with pytest.raises(RuntimeError, match="shapes"), Demand(tiny, LAYERS).guard(512, 512):
+    with (
+        pytest.raises(RuntimeError, match="shapes"),
+        Demand(tiny, LAYERS).guard(512, 512, Plan(None, 5, 1)),
+    ):
         raise error
 
 
@@ -161,3 +174,85 @@ def test_free_knows_of_containers(monkeypatch: pytest.MonkeyPatch) -> None:
     assert memory.free(cpu) == 4_000_000
     files.clear()
     assert memory.free(cpu) is None
+
+
+def test_targets_tell_what_maps_they_need(tiny: VGG) -> None:
+    named = terms(Recipe(attention_layers={"relu3_1": 1.0}))
+    assert Needs.of(tiny, named) == Needs(("relu4_2",), frozenset({"relu3_1"}))
+    local = terms(Recipe(attention_form="local", attention_layers={"relu3_1": 1.0}))
+    assert Needs.of(tiny, local) == Needs(("relu4_2", "relu3_1"), frozenset({"relu3_1"}))
+    assert Needs.of(tiny, {"style": named["style"]}) == Needs()
+
+
+def test_tiles_take_less_and_more_history_more(tiny: VGG) -> None:
+    demand = Demand(tiny, LAYERS, iterations=10, needs=Needs(("relu4_2",)))
+    whole, large, small = (demand.bytes(4096, 4096, tile) for tile in (None, 1024, 256))
+    assert whole > large > small
+    assert demand.bytes(4096, 4096, 256, least=2) < small
+    assert demand.bytes(512, 512, 1024) <= demand.bytes(512, 512, None)
+
+
+def test_a_plan_has_the_largest_tile_and_history_that_fit(
+    tiny: VGG, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    demand = Demand(tiny, LAYERS, needs=Needs(("relu4_2",)))
+    size, found = (3000, 4000), []
+    for room in (40e9, 5e9, 1.6e9):
+        monkeypatch.setattr(memory, "free", lambda device, room=room: int(room))
+        plan = demand.choose(*size, "auto", "auto")
+        assert plan.bytes == demand.bytes(*size, plan.tile, plan.history) <= room
+        found.append(plan)
+    assert (found[0].tile, found[0].history) == (None, 5)
+    assert found[1].tile is not None
+    assert found[1].history == 5 > found[2].history
+    assert demand.choose(*size, 512, 2).tile == 512
+    monkeypatch.setattr(memory, "free", lambda device: 10**8)
+    with pytest.raises(InputError, match=r"4000x3000 px takes about .*--size \d+ would fit$"):
+        demand.choose(*size, "auto", "auto")
+    with pytest.raises(InputError, match=r"--size \d+ would fit, or --tile auto may$"):
+        demand.choose(*size, "off", "auto")
+
+
+def test_huge_pictures_keep_a_short_history(tiny: VGG, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "free", lambda device: None)
+    histories = [
+        Demand(tiny, LAYERS).choose(s, s, "auto", "auto").history for s in (512, 4096, 8192)
+    ]
+    assert histories == [5, 5, 3]
+
+
+@pytest.mark.parametrize(("name", "side", "gigabytes"), [("vgg19", 4096, 6), ("slim", 8192, 8)])
+def test_what_is_promised_fits(name: str, side: int, gigabytes: int) -> None:
+    """By the forecast, the whole of the default recipe."""
+    encoder, named = load_encoder(name), terms(Recipe())
+    demand = Demand(encoder, LAYERS | {"image"}, needs=Needs.of(encoder, named))
+    history = demand.choose(side, side, 256, "auto").history
+    assert min(demand.bytes(side, side, tile, history) for tile in SIDES) < 1e9 * gigabytes
+
+
+def test_the_time_grows_with_the_work(tiny: VGG) -> None:
+    named = terms(Recipe())
+    demand = Demand(tiny, LAYERS | {"image"}, needs=Needs.of(tiny, named))
+
+    def seconds(side: int, iterations: int) -> float:
+        return timing.seconds(demand, named, [((side, side), iterations)], Plan(256, 5, 0))
+
+    small = seconds(128, 10)
+    assert 0 < small < seconds(512, 100)
+    assert [timing.spell(s) for s in (40.2, 600, 9000)] == ["40 s", "10 min", "2.5 h"]
+
+
+def test_the_plan_is_in_the_manifest_and_not_in_the_identity(
+    tiny: VGG, picture: Callable[..., Tensor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A checkpoint fits when there is more memory, or less, than before."""
+    pictures = picture(200, 300), picture(200, 300, seed=1)
+    recipe = Recipe(size=1200, scales="single", iterations=(1,))
+    ample = Run(*pictures, recipe, encoder=tiny)
+    monkeypatch.setattr(memory, "free", lambda device: 300_000_000)
+    short = Run(*pictures, recipe, encoder=tiny)
+    assert (ample.recipe.tile, ample.recipe.history) == ("off", 5)
+    assert isinstance(short.recipe.tile, int)
+    assert short.identity == ample.identity
+    again = Run(*pictures, short.recipe, encoder=tiny)
+    assert again.recipe == short.recipe

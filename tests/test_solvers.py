@@ -233,3 +233,35 @@ def test_make() -> None:
     assert solvers.make("adam", 0.01) == replace(Adam(), lr=0.01)
     with pytest.raises(InputError, match="unknown optimizer 'adm'; did you mean 'adam'"):
         solvers.make("adm", None)
+
+
+def test_lbfgs_keeps_large_images_pairs_in_bfloat16(
+    monkeypatch: pytest.MonkeyPatch, generator: torch.Generator
+) -> None:
+    """Half the memory, and the same descent."""
+    image = torch.randn(1, 3, 4, 5, generator=generator)
+    scale = torch.linspace(0.2, 5, 60).view(1, 3, 4, 5)
+
+    def bowl(x: Tensor) -> Tensor:
+        return (scale * (x - 0.5).square()).sum()
+
+    exact = run(LBFGS(memory=0, least=3), bowl, image, 25)[0][-1]
+    monkeypatch.setattr("optistyle.solvers.COMPACT", 20)
+    iterates, state = run(LBFGS(memory=0, least=3), bowl, image, 25)
+    close = iterates[-1]
+    assert close.dtype == state["gradient"].dtype == torch.float32
+    assert len(state["s"]) == len(state["y"]) == 3
+    assert {x.dtype for x in (*state["s"], *state["y"], state["move"])} == {torch.bfloat16}
+    assert bowl(close) < 1e-4 * bowl(image)
+    assert bowl(close) < 100 * bowl(exact) + 1e-6 * bowl(image)
+
+
+def test_a_step_changes_neither_argument(generator: torch.Generator) -> None:
+    image, gradient = torch.randn(2, 1, 3, 4, 5, generator=generator)
+    state = LBFGS().start(image)
+    for _ in range(3):
+        before = image.clone(), gradient.clone()
+        after, state = LBFGS().step(image, gradient, state)
+        assert torch.equal(image, before[0])
+        assert torch.equal(gradient, before[1])
+        image, gradient = after, 0.9 * gradient + 0.01 * after

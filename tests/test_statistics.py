@@ -249,3 +249,43 @@ def test_a_matrix_at_every_position(
     matrix, bias = torch.randn(4, 5, generator=generator), torch.randn(4, generator=generator)
     expected = torch.einsum("kn,bnhw->bkhw", matrix, features) + bias.view(1, 4, 1, 1)
     torch.testing.assert_close(statistics.pointwise(features, matrix, bias), expected)
+
+
+def test_a_sample_is_even() -> None:
+    """One position from every stretch, no period, and never one twice."""
+    for count, most in ((1000, 100), (1000, 999), (65_537, 65_536), (513 * 511, 65_536)):
+        index = statistics.sample(count, most)
+        assert len(index) == most
+        assert (index.diff() > 0).all() or count < 2 * most
+        assert (index.diff() >= 0).all()
+        assert 0 <= index.min() <= index.max() < count
+        stretch = torch.arange(most) * count / most
+        assert ((index >= stretch.long()) & (index <= stretch + count / most)).all()
+    columns = statistics.sample(512 * 512, 2**16) % 512
+    counts = torch.bincount(columns, minlength=512)
+    assert counts.min() > 0.7 * counts.float().mean()
+    assert torch.equal(statistics.sample(7, 100), torch.arange(7))
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_sampled_keys_are_near_all_keys(weighted: bool, generator: torch.Generator) -> None:
+    content = torch.randn(1, 4, 6, 7, generator=generator)
+    style = torch.randn(1, 4, 100, 90, generator=generator)
+    weights = some_weights(100, 90, generator) if weighted else uniform(style)
+    exact = statistics.attend(content, style, uniform(content), weights)
+    sampled = statistics.attend(content, style, uniform(content), weights, most=3000)
+    assert not torch.equal(sampled, exact)
+    assert (sampled - exact).norm() < 0.25 * exact.norm()
+    assert torch.equal(
+        statistics.attend(content, style, uniform(content), weights, most=9000), exact
+    )
+
+
+def test_a_sample_leaves_out_what_is_transparent(generator: torch.Generator) -> None:
+    """Also where hardly anything is opaque, and an even sample of all would miss it."""
+    content, style = torch.randn(2, 1, 4, 64, 64, generator=generator)
+    weights = torch.zeros(1, 1, 64, 64)
+    weights[..., 10:12, 10:12] = 0.25
+    exact = statistics.attend(content, style, uniform(content), weights)
+    sampled = statistics.attend(content, style, uniform(content), weights, most=100)
+    torch.testing.assert_close(sampled, exact)

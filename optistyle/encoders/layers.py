@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
 
 from optistyle.errors import InputError, unknown
@@ -41,6 +41,27 @@ PIXELS: Mapping[str, int] = MappingProxyType({IMAGE: 3, DIFFERENCES: 6})
 PARTS = ("depthwise", "weight", "bias")
 
 LayerWeights = Mapping[str, float]
+
+
+def halvings(layer: str) -> int:
+    """How often the image is halved on the way to a layer: its positions are 2**halvings px."""
+    if layer in PIXELS:
+        return 0
+    return len(BLOCKS) if layer == POOL5 else int(layer[4]) - 1
+
+
+def reach(layers: Iterable[str], taps: Sequence[str]) -> int:
+    """How many pixels beyond its own ones a position of the deepest of the layers sees.
+
+    Every 3x3 convolution looks one position further to each side; pooling, aligned, no further.
+
+    Args:
+        taps: the encoder's (see `encoders.vgg.VGG.taps`), in order.
+    """
+    wanted = {*layers}
+    deepest = max((taps.index(layer) for layer in wanted - {*PIXELS}), default=-1)
+    convolved = (layer for layer in taps[: deepest + 1] if layer != POOL5)
+    return max(int(DIFFERENCES in wanted), sum(2 ** halvings(layer) for layer in convolved))
 
 
 def canonical(name: str) -> str:

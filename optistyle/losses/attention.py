@@ -16,7 +16,7 @@ picture turns grey; ``centre`` therefore has three readings:
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TypedDict
 
@@ -35,7 +35,7 @@ from optistyle.losses.base import (
     weighted_total,
 )
 from optistyle.losses.gram import gram_distance
-from optistyle.statistics import Moments, attend, blend, moments, weighted_sum
+from optistyle.statistics import MOST_KEYS, Moments, attend, blend, moments, weighted_sum
 
 CENTRES = ("both", "none", "target")
 
@@ -66,9 +66,14 @@ def pairing(content: Reference, style: Reference, layer: str) -> Pairing:
     }
 
 
-def attended(references: References, layer: str) -> list[Tensor]:
-    """FA at a layer, one map of the content's shape per style."""
-    return [attend(**pairing(references.content, style, layer)) for style in references.styles]
+def attended(references: References, layer: str, most: int | None = None) -> Iterator[Tensor]:
+    """FA at a layer, a map of the content's shape, of one style after another.
+
+    Args:
+        most: style positions to look at (see `statistics.attend`).
+    """
+    for style in references.styles:
+        yield attend(**pairing(references.content, style, layer), most=most)
 
 
 @dataclass(frozen=True)
@@ -78,10 +83,12 @@ class AttentionGram:
     Args:
         layer_weights: layer -> relative weight.
         centre: one of `CENTRES`.
+        most: style positions that are looked at: a sample where there are more; None: all.
     """
 
     layer_weights: Mapping[str, float]
     centre: str = "both"
+    most: int | None = MOST_KEYS
 
     def __post_init__(self) -> None:
         if self.centre not in CENTRES:
@@ -95,8 +102,8 @@ class AttentionGram:
         values = {}
         for layer in self.layers:
             weights = references.content.weights(layer)
-            parts = [moments(fa, weights) for fa in attended(references, layer)]
-            mixture = blend(parts, references.shares)
+            found = attended(references, layer, self.most)
+            mixture = blend([moments(fa, weights) for fa in found], references.shares)
             values[layer] = mixture.second if self.centre == "none" else mixture.covariance
         return Target(content_weights(references, self.layers), values=values)
 
@@ -125,10 +132,12 @@ class AttentionLocal:
     Args:
         layer_weights: layer -> relative weight.
         centre: one of `CENTRES`.
+        most: style positions that are looked at: a sample where there are more; None: all.
     """
 
     layer_weights: Mapping[str, float]
     centre: str = "both"
+    most: int | None = MOST_KEYS
 
     def __post_init__(self) -> None:
         if self.centre not in CENTRES:
@@ -141,8 +150,8 @@ class AttentionLocal:
     def target(self, references: References) -> Target:
         maps = {}
         for layer in self.layers:
-            parts = zip(references.shares, attended(references, layer), strict=True)
-            goal = sum((share * fa for share, fa in parts), start=torch.zeros(()))
+            found = zip(references.shares, attended(references, layer, self.most), strict=True)
+            goal = sum((share * fa for share, fa in found), start=torch.zeros(()))
             if self.centre != "none":
                 mean = weighted_sum(goal, references.content.weights(layer))
                 goal = goal - mean.view(1, -1, 1, 1)

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from torch import Tensor
+from torch import Size, Tensor
 
 from optistyle.encoders.layers import normalised
 from optistyle.encoders.vgg import Features
@@ -23,8 +23,10 @@ from optistyle.statistics import Moments, blend, moments, position_weights
 #: Sums over positions, by name. Adding them name by name joins disjoint parts of an image.
 Statistic = Mapping[str, Tensor]
 
+#: Rows and columns of an image, or of a map.
+Part = tuple[slice, slice]
 #: Layer -> rows and columns of a tile.
-Window = Mapping[str, tuple[slice, slice]]
+Window = Mapping[str, Part]
 
 
 @dataclass(frozen=True)
@@ -34,16 +36,32 @@ class Reference:
     features: Features
     alpha: Tensor | None = None
     _moments: dict[str, Moments] = field(default_factory=dict, repr=False, compare=False)
+    _weights: dict[Size, Tensor] = field(default_factory=dict, repr=False, compare=False)
+
+    def size(self, layer: str) -> Size:
+        """(H, W) of a layer's map."""
+        return self.features[layer].shape[-2:]
 
     def weights(self, layer: str) -> Tensor:
-        """The position weights of a layer (see `statistics.position_weights`)."""
-        return position_weights(self.alpha, self.features[layer])
+        """The position weights of a layer (see `statistics.position_weights`), computed once."""
+        size = self.size(layer)
+        if size not in self._weights:
+            self._weights[size] = position_weights(self.alpha, self._like(layer))
+        return self._weights[size]
 
     def moments(self, layer: str) -> Moments:
         """The raw moments at a layer, computed once."""
         if layer not in self._moments:
-            self._moments[layer] = moments(self.features[layer], self.weights(layer))
+            self._moments.update(self._measure(layer))
         return self._moments[layer]
+
+    def _like(self, layer: str) -> Tensor:
+        """Of the shape, type and device of a layer's map."""
+        return self.features[layer]
+
+    def _measure(self, layer: str) -> Mapping[str, Moments]:
+        """The moments of a layer, and of others that come with it."""
+        return {layer: moments(self.features[layer], self.weights(layer))}
 
 
 @dataclass(frozen=True)
@@ -76,18 +94,22 @@ class Target:
     def window(self, window: Window) -> Target:
         """The part of the target that belongs to a tile."""
 
-        def cut(maps: Mapping[str, Tensor]) -> dict[str, Tensor]:
-            parts = {}
-            for layer, values in maps.items():
-                rows, columns = window[layer]
-                parts[layer] = values[..., rows, columns] if values.ndim else values
-            return parts
+        weights = {layer: cut(x, window[layer]) for layer, x in self.weights.items()}
+        maps = {layer: cut(x, window[layer]) for layer, x in self.maps.items()}
+        return Target(weights, maps, self.values)
 
-        return Target(cut(self.weights), cut(self.maps), self.values)
+
+def cut(values: Tensor, part: Part) -> Tensor:
+    """The part of (..., H, W) values; uniform ones, of no dimension, everywhere."""
+    return values[..., part[0], part[1]] if values.ndim else values
 
 
 class LossTerm(Protocol):
-    """A loss: a frozen dataclass that holds settings and no tensors."""
+    """A loss: a frozen dataclass that holds settings and no tensors.
+
+    What a target asks of its references decides what has to be in memory at once: a whole map
+    (``features``) costs as much as it is large, sizes, weights and moments next to nothing.
+    """
 
     @property
     def layers(self) -> frozenset[str]:

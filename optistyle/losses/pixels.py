@@ -39,7 +39,7 @@ class TotalVariation:
         return frozenset({DIFFERENCES})
 
     def target(self, references: References) -> Target:
-        longer = max(references.content.features[DIFFERENCES].shape[-2:])
+        longer = max(references.content.size(DIFFERENCES))
         scale = torch.tensor((longer / 512) ** (2 if self.form == "squared" else 1))
         return Target(content_weights(references, self.layers), values={"scale": scale})
 

@@ -1,0 +1,183 @@
+"""Tiles: an image of any size through an encoder, a part at a time, with the whole's features.
+
+A tile is looked at with a halo as wide as what its deepest features see (`layers.reach`), and its
+features are cut to the tile's own positions. Tiles lie on the grid of the deepest layer's
+positions, so that pooling pairs the same pixels as in the whole image, and halos end where the
+image does: it is padded at its own border, where the whole image is, and what a crop's other edges
+spoil is cut off with the halo. Hence features, and derivatives with respect to pixels, are the
+whole's.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Size, Tensor
+
+from optistyle.encoders.layers import IMAGE, halvings, reach
+from optistyle.encoders.vgg import VGG, Features
+from optistyle.errors import InputError
+from optistyle.losses.base import Part, Reference, Window, cut
+from optistyle.statistics import Moments, moments
+
+
+@dataclass(frozen=True)
+class Tile:
+    """A part of an image.
+
+    Attributes:
+        crop: rows and columns of the image that are looked at: the tile and its halo.
+        window: layer -> rows and columns of the tile's own positions in the whole image's map.
+    """
+
+    crop: Part
+    window: Window
+
+    def features(self, encoder: VGG, pixels: Tensor) -> Features:
+        """The features of the tile's own positions, from the crop's pixels (1, 3, h, w)."""
+        found = encoder(pixels, self.window)
+        return {layer: cut(found[layer], self.inside(layer)) for layer in self.window}
+
+    def inside(self, layer: str) -> Part:
+        """Rows and columns of the tile's own positions in the crop's map."""
+        rows, columns = (
+            slice(own.start - offset, own.stop - offset)
+            for own, crop in zip(self.window[layer], self.crop, strict=True)
+            for offset in (crop.start >> halvings(layer),)
+        )
+        return rows, columns
+
+
+def grid(layers: Iterable[str]) -> int:
+    """The side in pixels of a position of the deepest layer: tiles are multiples of it."""
+    return int(2 ** max(map(halvings, layers)))
+
+
+def halo(encoder: VGG, layers: Iterable[str]) -> int:
+    """Pixels around a tile that its features see, in whole positions of the deepest layer."""
+    layers = frozenset(layers)
+    step = grid(layers)
+    return step * math.ceil(reach(layers, encoder.taps) / step)
+
+
+def check(encoder: VGG, layers: Iterable[str], side: int) -> None:
+    """Raise `InputError` where a tile would be smaller than its halo, or than a position."""
+    layers = frozenset(layers)
+    least = max(halo(encoder, layers), grid(layers))
+    if side < least:
+        raise InputError(
+            f"a tile of {side} px is smaller than the {least} px around it that the deepest layer "
+            f"of encoder {encoder.name} sees: give --tile {least} or more, or auto"
+        )
+
+
+def tiling(
+    encoder: VGG, layers: Iterable[str], size: Sequence[int], side: int | None
+) -> list[Tile]:
+    """The tiles of an image of (H, W), row by row; one where ``side`` is None or large enough.
+
+    Args:
+        side: of a tile in pixels, without its halo; all are about as large, on the layers' grid.
+            Tiles at the image's border are larger by the halo that they do not have there: none is
+            looked at with more than ``side`` and two halos.
+    """
+    layers = frozenset(layers)
+    step, margin = grid(layers), halo(encoder, layers)
+
+    def spans(length: int) -> list[tuple[int, int]]:
+        cells = max(1, math.ceil((length - 2 * margin) / step))
+        count = 1 if side is None else math.ceil(cells / max(1, side // step))
+        inner = [margin + step * (cells * i // count) for i in range(1, count)]
+        return list(zip([0, *inner], [*inner, length], strict=True))
+
+    def around(span: tuple[int, int], length: int) -> slice:
+        return slice(max(0, span[0] - margin), min(length, span[1] + margin))
+
+    height, width = size
+    return [
+        Tile(
+            (around(rows, height), around(columns, width)),
+            {
+                x: (
+                    slice(rows[0] >> halvings(x), rows[1] >> halvings(x)),
+                    slice(columns[0] >> halvings(x), columns[1] >> halvings(x)),
+                )
+                for x in layers
+            },
+        )
+        for rows in spans(height)
+        for columns in spans(width)
+    ]
+
+
+class TiledFeatures(Mapping[str, Tensor]):
+    """An image's features, put together from tiles whenever a layer is asked for, and not kept.
+
+    Args:
+        encoder: what sees the image. pixels: (1, 3, H, W). layers: the names.
+        side: of a tile in pixels.
+    """
+
+    def __init__(self, encoder: VGG, pixels: Tensor, layers: frozenset[str], side: int) -> None:
+        self.pixels, self._encoder, self._layers, self._side = pixels, encoder, layers, side
+
+    def __len__(self) -> int:
+        return len(self._layers)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._layers)
+
+    def __getitem__(self, layer: str) -> Tensor:
+        if layer not in self._layers:
+            raise KeyError(layer)
+        if layer == IMAGE:
+            return self.pixels
+        whole = torch.empty(self.like(layer).shape).to(self.pixels)
+        for tile, features in self.parts({layer}):
+            cut(whole, tile.window[layer]).copy_(features[layer])
+        return whole
+
+    def like(self, layer: str) -> Tensor:
+        """Of the shape, type and device of a layer's map, and of no size in memory."""
+        size = Size(length >> halvings(layer) for length in self.pixels.shape[-2:])
+        return self.pixels.new_zeros(1).expand(1, self._encoder.channels(layer), *size)
+
+    def parts(self, layers: Iterable[str]) -> Iterator[tuple[Tile, Features]]:
+        """Tile by tile, with the features of the tile."""
+        for tile in tiling(self._encoder, layers, self.pixels.shape[-2:], self._side):
+            yield tile, tile.features(self._encoder, cut(self.pixels, tile.crop))
+
+
+@dataclass(frozen=True)
+class TiledReference(Reference):
+    """A `Reference` of which no map is kept: moments are summed over tiles, in one pass for all."""
+
+    features: TiledFeatures
+
+    def size(self, layer: str) -> Size:
+        return self._like(layer).shape[-2:]
+
+    def _like(self, layer: str) -> Tensor:
+        return self.features.like(layer)
+
+    def _measure(self, layer: str) -> Mapping[str, Moments]:
+        sums: dict[str, Moments] = {}
+        for tile, features in self.features.parts(self.features):
+            for name, feature in features.items():
+                part = moments(feature, cut(self.weights(name), tile.window[name]))
+                if name in sums:
+                    part = Moments(sums[name].first + part.first, sums[name].second + part.second)
+                sums[name] = part
+        return sums
+
+
+def refer(
+    encoder: VGG, pixels: Tensor, alpha: Tensor | None, layers: frozenset[str], side: int | None
+) -> Reference:
+    """The image (1, 3, H, W) as seen by an encoder: whole, or in tiles where it has several."""
+    if len(tiling(encoder, layers, pixels.shape[-2:], side)) == 1 or side is None:
+        return Reference(encoder(pixels, layers), alpha)
+    return TiledReference(TiledFeatures(encoder, pixels, layers, side), alpha)
