@@ -20,7 +20,7 @@ from torch.nn.grad import conv2d_weight
 #: Positions in one matrix product of `moments`.
 _BLOCK = 2**14
 #: Attention weights held at a time on a CPU, which fit its cache.
-_WEIGHTS = 2**22
+_WEIGHTS = 2**21
 _SIDE = 64
 #: Style positions that attention looks at, unless all are asked for: 256x256.
 MOST_KEYS = 2**16
