@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from benchmarks import baselines, calibration, encoders, metrics, speed
+from benchmarks import baselines, calibration, encoders, metrics, parts, race, speed
 
 
 @click.group(invoke_without_command=True)
@@ -25,6 +25,26 @@ def main(context: click.Context) -> None:
 def speed_command(sizes: tuple[int, ...], rounds: int, vgg: bool) -> None:
     """Seconds per iteration, and the default run."""
     speed.main(sizes, rounds, vgg)
+
+
+@main.command("parts")
+@click.option("--encoder", "names", multiple=True, default=("slim",), show_default=True)
+def parts_command(names: tuple[str, ...]) -> None:
+    """Seconds and memory of the solver, of attention by layer, and of tiles."""
+    parts.main(names)
+
+
+@main.command("race")
+@click.option("--encoder", "names", multiple=True, default=("slim",), show_default=True)
+@click.option("--size", type=int, default=512, show_default=True)
+@click.option("--iterations", type=int, default=500, show_default=True)
+@click.option("--pairs", "count", type=int, default=3, show_default=True)
+@click.option("--own-pairs", is_flag=True, help="Our own pictures in place of the held-out set.")
+def race_command(
+    names: tuple[str, ...], size: int, iterations: int, count: int, own_pairs: bool
+) -> None:
+    """How much sooner the plain loop's objective is reached."""
+    race.main(names, size, iterations, count, own_pairs)
 
 
 @main.command("encoders")

@@ -26,13 +26,26 @@ def sequential(encoder: VGG) -> tuple[nn.Sequential, dict[str, int]]:
         if layer[4] != block:
             layers.append(nn.AvgPool2d(2))
             block = layer[4]
-        weight = weights[f"conv{layer[4:]}.weight"]
-        conv = nn.Conv2d(weight.shape[1], weight.shape[0], 3, padding=1)
-        conv.weight.data = weight.contiguous().clone()
-        conv.bias.data = weights[f"conv{layer[4:]}.bias"].clone()
-        layers.extend([conv.requires_grad_(False), nn.ReLU()])
+        conv = f"conv{layer[4:]}"
+        for name, bias in ((f"{conv}.depthwise", None), (f"{conv}.weight", f"{conv}.bias")):
+            if name in weights:
+                layers.append(_convolution(weights[name], None if bias is None else weights[bias]))
+        layers.append(nn.ReLU())
         places[layer] = len(layers) - 1
     return layers, places
+
+
+def _convolution(weight: Tensor, bias: Tensor | None) -> nn.Conv2d:
+    outputs, inputs, side, _ = weight.shape
+    groups = outputs if inputs == 1 else 1
+    conv = nn.Conv2d(
+        groups * inputs, outputs, side, padding=side // 2, groups=groups, bias=bias is not None
+    )
+    conv.weight.data = weight.contiguous().clone()
+    if bias is not None:
+        assert conv.bias is not None
+        conv.bias.data = bias.clone()
+    return conv.requires_grad_(False)
 
 
 def gram(features: Tensor) -> Tensor:
@@ -71,8 +84,14 @@ def gatys(
     return loss
 
 
-def optimise(encoder: VGG, content: Tensor, style: Tensor, iterations: int) -> tuple[Tensor, float]:
-    """The picture after that many evaluations, and the seconds per evaluation."""
+def optimise(
+    encoder: VGG, content: Tensor, style: Tensor, iterations: int, stay: float = 0.0
+) -> tuple[Tensor, float]:
+    """The picture after that many evaluations, and the seconds per evaluation.
+
+    Args:
+        stay: weight of the mean of (x - clip(x, 0, 1))², which keeps the picture in range.
+    """
     loss = gatys(encoder, content, style)
     image = content.clone(memory_format=torch.contiguous_format).requires_grad_()
     optimizer = torch.optim.LBFGS([image], max_iter=1, history_size=100)
@@ -80,6 +99,8 @@ def optimise(encoder: VGG, content: Tensor, style: Tensor, iterations: int) -> t
     def closure() -> Tensor:
         optimizer.zero_grad()
         value = loss(image)
+        if stay:
+            value = value + stay * (image - image.clamp(0, 1)).square().mean()
         value.backward()
         return value
 

@@ -16,9 +16,10 @@ from benchmarks import pairs, plain, record
 from optistyle.encoders import load
 from optistyle.encoders.vgg import VGG
 from optistyle.images import encode
+from optistyle.objective import Objective
 from optistyle.observers import Observer, Step
 from optistyle.recipes import Recipe
-from optistyle.run import stylize
+from optistyle.run import stylize, terms
 
 
 def ours(encoder: VGG, content: Tensor, style: Tensor, iterations: int, gamma: float) -> float:
@@ -36,24 +37,56 @@ def ours(encoder: VGG, content: Tensor, style: Tensor, iterations: int, gamma: f
 
 
 def per_iteration(sizes: tuple[int, ...], rounds: int) -> list[dict[str, Any]]:
-    """Both sides in turn, as often as ``rounds`` says, on the same machine in the same minute."""
+    """All loops in turn, as often as ``rounds`` says, on the same machine in the same minute.
+
+    Each of ours stands against the plain loop on the same weights.
+    """
     vgg, slim = load("vgg19"), load("slim")
+    contenders = {
+        "VGG-19, gamma 0": (vgg, 0.0),
+        "VGG-19": (vgg, 6e6),
+        "VGG-19, bfloat16": (load("vgg19", precision="bfloat16"), 6e6),
+        "slim, gamma 0": (slim, 0.0),
+        "slim": (slim, 6e6),
+        "slim, bfloat16": (load("slim", precision="bfloat16"), 6e6),
+    }
     rows = []
     for size in sizes:
         content = pairs.centre_square(pairs.photograph("astronaut"), size)
         style = pairs.centre_square(pairs.painting("swirls"), size)
         few = 4 if size > 256 else 8
         for _ in range(rounds):
-            _, base = plain.optimise(vgg, content, style, few)
-            row = {"size": size, "plain VGG-19": base}
-            for name, encoder, gamma, count in (
-                ("VGG-19, gamma 0", vgg, 0.0, few),
-                ("VGG-19", vgg, 6e6, few),
-                ("slim", slim, 6e6, 4 * few),
-            ):
+            row: dict[str, Any] = {"size": size}
+            for kind, encoder in (("VGG-19", vgg), ("slim", slim)):
+                count = few if encoder is vgg else 4 * few
+                _, row[f"plain {kind}"] = plain.optimise(encoder, content, style, count)
+            for name, (encoder, gamma) in contenders.items():
+                count = few if name.startswith("VGG") else 4 * few
                 row[name] = ours(encoder, content, style, count, gamma)
             rows.append(row)
             print(row, flush=True)
+    return rows
+
+
+def gradient_errors(size: int, iterations: int = 60) -> list[dict[str, Any]]:
+    """|g - g'| / |g| of bfloat16's gradient, at the content and where an optimisation has come."""
+    content = pairs.centre_square(pairs.photograph("astronaut"), size)
+    style = pairs.centre_square(pairs.painting("swirls"), size)
+    recipe = Recipe(scales="single", iterations=(iterations,), size=size)
+    rows = []
+    for name in ("vgg19", "slim"):
+        exact, fast = load(name), load(name, precision="bfloat16")
+        late = stylize(content, style, recipe, encoder=exact).image
+        row: dict[str, Any] = {"encoder": name, "size": size}
+        for label, image in (("at the start", content), (f"after {iterations}", late)):
+            ours, theirs = (
+                Objective.build(
+                    encoder, terms(recipe), (content, None), [(style, None)], [1.0]
+                ).gradient(image)[1]
+                for encoder in (exact, fast)
+            )
+            row[label] = float((ours - theirs).norm() / ours.norm())
+        rows.append(row)
     return rows
 
 
@@ -76,15 +109,23 @@ def default_run(encoder: str, size: int = 512) -> dict[str, Any]:
 
 def main(sizes: tuple[int, ...], rounds: int, vgg_run: bool) -> None:
     rows = per_iteration(sizes, rounds)
-    lines = []
-    for size in sizes:
-        mine = [row for row in rows if row["size"] == size]
-        for name in list(mine[0])[1:]:
-            ratios = [row["plain VGG-19"] / row[name] for row in mine]
-            seconds = float(np.median([row[name] for row in mine]))
-            spread = f"{min(ratios):.2f} - {max(ratios):.2f}"
-            lines.append([size, name, seconds, f"{np.median(ratios):.2f}x", spread])
-    print(record.table(["px", "loop", "s / iteration", "times the plain loop", "spread"], lines))
+    print(ratios(rows))
+    errors = gradient_errors(min(sizes))
+    print(record.table(list(errors[0]), [list(row.values()) for row in errors]))
     runs = [default_run(encoder) for encoder in (["slim", "vgg19"] if vgg_run else ["slim"])]
     print(record.table(list(runs[0]), [list(run.values()) for run in runs]))
-    print(record.save("speed", {"iterations": rows, "runs": runs}))
+    print(record.save("speed", {"iterations": rows, "errors": errors, "runs": runs}))
+
+
+def ratios(rows: list[dict[str, Any]]) -> str:
+    """Medians of seconds, and of how many times as fast as the plain loop on the same weights."""
+    lines = []
+    for size in dict.fromkeys(row["size"] for row in rows):
+        mine = [row for row in rows if row["size"] == size]
+        for name in list(mine[0])[1:]:
+            base = "plain slim" if "slim" in name else "plain VGG-19"
+            found = [row[base] / row[name] for row in mine]
+            seconds = float(np.median([row[name] for row in mine]))
+            spread = f"{min(found):.2f} - {max(found):.2f}"
+            lines.append([size, name, seconds, f"{np.median(found):.2f}x", spread])
+    return record.table(["px", "loop", "s / iteration", "times the plain loop", "spread"], lines)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 import torch
@@ -11,7 +12,8 @@ from torch import Tensor
 
 pytest.importorskip("skimage", reason="the benchmarks use scikit-image's photographs")
 
-from benchmarks import encoders, metrics, pairs, plain, record
+from benchmarks import encoders, metrics, pairs, parts, plain, race, record, speed
+from optistyle.encoders import load
 from optistyle.encoders.layers import BLOCK_STARTS
 from optistyle.encoders.vgg import VGG
 from optistyle.losses import Content, GramStyle
@@ -91,3 +93,34 @@ def test_existing_outputs_are_evaluated_by_the_command() -> None:
 def test_no_two_contents_are_alike() -> None:
     found = [metrics.cut_out(index, 16) for index in range(metrics.CONTENTS)]
     assert len({tuple(x.flatten().tolist()) for x in found}) == metrics.CONTENTS
+
+
+def test_the_plain_loop_walks_separable_convolutions(picture: Callable[..., Tensor]) -> None:
+    slim = load("slim", padding="zeros")
+    layers, places = plain.sequential(slim)
+    image = picture(32, 32, 0)
+    with torch.no_grad():
+        found = layers[: places["relu4_2"] + 1](image - slim.mean)
+        expected = slim(image, {"relu4_2"})["relu4_2"]
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_a_race_ends_at_the_goal(picture: Callable[..., Tensor]) -> None:
+    found = race.race("slim", picture(32, 32, 0), picture(32, 32, 1), 10)
+    assert found["float32: iterations"] <= 20
+    assert 0 < found["float32: times sooner"] < math.inf
+
+
+def test_ratios_are_against_the_plain_loop_on_the_same_weights() -> None:
+    row = {"size": 8, "plain VGG-19": 6.0, "plain slim": 2.0, "VGG-19": 3.0, "slim": 0.5}
+    lines = speed.ratios([row, row]).splitlines()
+    assert lines[4].split("|")[4].strip() == "2.00x"
+    assert lines[5].split("|")[4].strip() == "4.00x"
+
+
+def test_parts_are_measured_in_a_process_of_their_own() -> None:
+    found = parts.apart(partial(parts.gradient, "slim", 320, None, 1))
+    assert 50 < found["MB"] < 1000
+    assert found["seconds"] > 0
+    assert parts.solver(16, 3, 1)["history"] == 3
+    assert parts.attention("slim", "relu4_1", 64)["seconds"] > 0

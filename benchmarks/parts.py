@@ -1,0 +1,103 @@
+"""What an iteration is made of: the solver beside the gradient, attention by layer, tiles.
+
+Every measurement has a process of its own, whose peak memory is its own, too.
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+import multiprocessing
+import resource
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import torch
+
+from benchmarks import pairs, record
+from optistyle import statistics
+from optistyle.encoders import load
+from optistyle.losses.attention import pairing
+from optistyle.losses.base import Reference
+from optistyle.objective import Objective
+from optistyle.recipes import Recipe
+from optistyle.run import terms
+from optistyle.solvers import LBFGS
+
+
+def apart(measure: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """A measurement in a process of its own, with ``MB``: how far its memory grew at the most."""
+    context = multiprocessing.get_context("spawn")
+    with concurrent.futures.ProcessPoolExecutor(1, context) as pool:
+        return pool.submit(_measured, measure).result()
+
+
+def _measured(measure: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    load("slim")  # what the libraries take is there before
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    found = measure()
+    return {**found, "MB": (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024}
+
+
+def _seconds(work: Callable[[], object], rounds: int) -> float:
+    """The best of so many, after one that does not count."""
+    work()
+    times = []
+    for _ in range(rounds):
+        started = time.perf_counter()
+        work()
+        times.append(time.perf_counter() - started)
+    return min(times)
+
+
+def gradient(name: str, size: int, tile: int | None, rounds: int = 3) -> dict[str, Any]:
+    """Seconds of losses and gradient, whole or in tiles."""
+    encoder, recipe = load(name), Recipe()
+    content = pairs.centre_square(pairs.photograph("astronaut"), size)
+    style = pairs.centre_square(pairs.painting("swirls"), size)
+    objective = Objective.build(
+        encoder, terms(recipe), (content, None), [(style, None)], [1.0], tile=tile
+    )
+    seconds = _seconds(lambda: objective.gradient(content), rounds)
+    return {"encoder": name, "px": size, "tile": tile or "whole", "seconds": seconds}
+
+
+def solver(size: int, pairs_kept: int, rounds: int = 3) -> dict[str, Any]:
+    """Seconds of one step of L-BFGS with a full history."""
+    generator = torch.Generator().manual_seed(0)
+    method = LBFGS(memory=2**40)
+    image = torch.rand(1, 3, size, size, generator=generator)
+    state = method.start(image)
+    for _ in range(pairs_kept + 2):  # a quadratic function's gradient, with every curvature
+        slope = image * (0.1 + torch.rand(image.shape, generator=generator))
+        image, state = method.step(image, slope, state)
+    slope = image * 0.5
+    seconds = _seconds(lambda: method.step(image, slope, state), rounds)
+    return {"px": size, "history": len(state["s"]), "seconds": seconds}
+
+
+def attention(name: str, layer: str, size: int) -> dict[str, Any]:
+    """Seconds of the style gathered to the content's positions at a layer."""
+    encoder = load(name)
+    content, style = (
+        Reference(encoder(pairs.centre_square(image, size), {layer}))
+        for image in (pairs.photograph("astronaut"), pairs.painting("swirls"))
+    )
+    started = time.perf_counter()
+    statistics.attend(**pairing(content, style, layer), most=statistics.MOST_KEYS)
+    return {"encoder": name, "layer": layer, "px": size, "seconds": time.perf_counter() - started}
+
+
+def main(names: tuple[str, ...]) -> None:
+    tables: dict[str, list[dict[str, Any]]] = {"tiles": [], "solver": [], "attention": []}
+    for name in names:
+        for size, tile in ((512, None), (1024, None), (1024, 256), (1024, 512)):
+            tables["tiles"].append(apart(partial(gradient, name, size, tile)))
+        for layer, size in (("relu4_1", 512), ("relu3_1", 512), ("relu2_1", 512)):
+            tables["attention"].append(apart(partial(attention, name, layer, size)))
+    for size, kept in ((512, 10), (512, 39), (1024, 10)):
+        tables["solver"].append(apart(partial(solver, size, kept)))
+    for rows in tables.values():
+        print(record.table(list(rows[0]), [list(row.values()) for row in rows]), end="\n\n")
+    print(record.save("parts", tables))

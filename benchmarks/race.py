@@ -1,0 +1,68 @@
+"""Time to a result: the objective that the plain loop has after so many iterations.
+
+The plain loop (`benchmarks.plain`) with a range term, from the content image, at a single scale;
+its objective is taken without that term on the clamped picture. Ours runs on the same objective
+(zero padding, gamma 0) until its clamped picture is as low by the same function; looking takes no
+time.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from benchmarks import pairs, plain, record
+from optistyle.encoders import load
+from optistyle.recipes import Recipe
+from optistyle.run import Run
+
+#: Weight of the range term, on both sides.
+STAY = Recipe().range
+
+
+def until(run: Run, goal: float, objective: Any, every: int = 5) -> tuple[int | None, float]:
+    """Iterations and seconds until the clamped picture is at the goal; None: it never is."""
+    spent, started = 0.0, time.perf_counter()
+    for count, step in enumerate(run, 1):
+        spent += time.perf_counter() - started
+        if count % every == 0 and step.losses["total"] < 1.1 * goal:
+            with torch.no_grad():
+                if float(objective(step.image)) <= goal:
+                    return count, spent
+        started = time.perf_counter()
+    return None, math.inf
+
+
+def race(name: str, content: Tensor, style: Tensor, iterations: int) -> dict[str, Any]:
+    """One pair, the plain loop first, then ours in float32 and in bfloat16."""
+    encoder, size = load(name, padding="zeros"), max(content.shape[-2:])
+    started = time.perf_counter()
+    image, _ = plain.optimise(encoder, content, style, iterations, STAY)
+    seconds = time.perf_counter() - started
+    objective = plain.gatys(encoder, content, style)
+    with torch.no_grad():
+        goal = float(objective(image.clamp(0, 1)))
+    row: dict[str, Any] = {"encoder": name, "size": size, "goal": goal, "plain": seconds}
+    for precision in ("float32", "bfloat16"):
+        recipe = Recipe(
+            gamma=0.0, scales="single", iterations=(2 * iterations,), size=size, padding="zeros"
+        )
+        own = load(name, padding="zeros", precision=precision)
+        count, spent = until(Run(content, style, recipe, encoder=own), goal, objective)
+        row |= {f"{precision}: iterations": count, f"{precision}: times sooner": seconds / spent}
+    return row
+
+
+def main(names: tuple[str, ...], size: int, iterations: int, count: int, own_pairs: bool) -> None:
+    found = pairs.own(size) if own_pairs else pairs.held_out(size)
+    rows = []
+    for name in names:
+        for pair, (content, style) in list(found.items())[:count]:
+            rows.append({"pair": pair, **race(name, content, style, iterations)})
+            print(rows[-1], flush=True)
+    print(record.table(list(rows[0]), [list(row.values()) for row in rows]))
+    print(record.save("race", rows))
