@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import concurrent.futures
 import multiprocessing
-import resource
 import time
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -35,9 +35,15 @@ def apart(measure: Callable[[], dict[str, Any]]) -> dict[str, Any]:
 
 def _measured(measure: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     load("slim")  # what the libraries take is there before
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = _peak()
     found = measure()
-    return {**found, "MB": (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024}
+    return {**found, "MB": _peak() - before}
+
+
+def _peak() -> float:
+    """Of this program's memory in MB; `resource` would count the process it was started from."""
+    rows = (line.split() for line in Path("/proc/self/status").read_text().splitlines())
+    return next(int(row[1]) for row in rows if row[0] == "VmHWM:") / 1024
 
 
 def _seconds(work: Callable[[], object], rounds: int) -> float:
