@@ -75,7 +75,7 @@ def solver(size: int, pairs_kept: int, rounds: int = 3) -> dict[str, Any]:
     method = LBFGS(memory=2**40)
     image = torch.rand(1, 3, size, size, generator=generator)
     state = method.start(image)
-    for _ in range(pairs_kept + 2):  # a quadratic function's gradient, with every curvature
+    for _ in range(pairs_kept + 1):  # a quadratic function's gradient, with every curvature
         slope = image * (0.1 + torch.rand(image.shape, generator=generator))
         image, state = method.step(image, slope, state)
     slope = image * 0.5
