@@ -29,6 +29,7 @@ figures: $(STAMP)
 		$(if $(SMALL),--size 96 --pairs 1 --metrics self_similarity chi_square -o out/small/metrics)
 	$(BIN)/python examples/report_003.py $(if $(SMALL),--small -o out/small/report-003)
 	$(if $(SMALL),,$(BIN)/python examples/report_003_tables.py)
+	$(if $(SMALL),,$(BIN)/python examples/speed_tables.py)
 
 # The style images in examples/styles/.
 paintings: $(STAMP)

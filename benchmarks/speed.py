@@ -109,15 +109,20 @@ def default_run(encoder: str, size: int = 512) -> dict[str, Any]:
 
 def main(sizes: tuple[int, ...], rounds: int, vgg_run: bool) -> None:
     rows = per_iteration(sizes, rounds)
-    print(ratios(rows))
-    errors = gradient_errors(min(sizes))
-    print(record.table(list(errors[0]), [list(row.values()) for row in errors]))
     runs = [default_run(encoder) for encoder in (["slim", "vgg19"] if vgg_run else ["slim"])]
-    print(record.table(list(runs[0]), [list(run.values()) for run in runs]))
-    print(record.save("speed", {"iterations": rows, "errors": errors, "runs": runs}))
+    found = {
+        "iterations": rows,
+        "ratios": ratios(rows),
+        "errors": gradient_errors(min(sizes)),
+        "runs": runs,
+    }
+    for name in ("ratios", "errors", "runs"):
+        table = found[name]
+        print(record.table(list(table[0]), [list(row.values()) for row in table]), end="\n\n")
+    print(record.save("speed", found))
 
 
-def ratios(rows: list[dict[str, Any]]) -> str:
+def ratios(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Medians of seconds, and of how many times as fast as the plain loop on the same weights."""
     lines = []
     for size in dict.fromkeys(row["size"] for row in rows):
@@ -125,7 +130,13 @@ def ratios(rows: list[dict[str, Any]]) -> str:
         for name in list(mine[0])[1:]:
             base = "plain slim" if "slim" in name else "plain VGG-19"
             found = [row[base] / row[name] for row in mine]
-            seconds = float(np.median([row[name] for row in mine]))
-            spread = f"{min(found):.2f} - {max(found):.2f}"
-            lines.append([size, name, seconds, f"{np.median(found):.2f}x", spread])
-    return record.table(["px", "loop", "s / iteration", "times the plain loop", "spread"], lines)
+            lines.append(
+                {
+                    "px": size,
+                    "loop": name,
+                    "s / iteration": float(np.median([row[name] for row in mine])),
+                    "times as fast as the plain loop": float(np.median(found)),
+                    "spread": f"{min(found):.2f} to {max(found):.2f}",
+                }
+            )
+    return lines

@@ -18,6 +18,7 @@ pytest.importorskip("skimage", reason="the examples use scikit-image's photograp
 import demo
 import poster
 import sheets
+import speed_tables
 from conftest import make_picture
 
 from optistyle import Recipe, read, write
@@ -266,3 +267,12 @@ def test_a_poster_and_its_tiles_corners(tmp_path: Path) -> None:
     assert [path.name for path in files][3:] == ["corner-160-160.png"]
     assert read(files[0]).width == 320
     assert json.loads(files[1].read_text())["recipe"]["tile"] == 96
+
+
+def test_the_page_of_speed_holds_what_was_measured() -> None:
+    text = speed_tables.PAGE.read_text(encoding="utf-8")
+    assert tables.filled(text, speed_tables.made().__getitem__) == text
+
+
+def test_a_benchmark_that_never_ran_has_no_table(tmp_path: Path) -> None:
+    assert set(speed_tables.made(tmp_path).values()) == {""}
