@@ -19,6 +19,7 @@ import demo
 import poster
 import sheets
 import speed_tables
+import tables
 from conftest import make_picture
 
 from optistyle import Recipe, read, write
