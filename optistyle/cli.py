@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import math
-import os
 import signal
 import sys
 import threading
@@ -28,8 +27,6 @@ class _Group(click.Group):
     """Says what is wrong in one line on stderr and exits with 2; suggests the nearest command."""
 
     def main(self, *args: Any, **kwargs: Any) -> Any:
-        if ranks.several():  # torch's own account of a rank that was lost, page by page
-            os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
         try:
             with warnings.catch_warnings():
                 warnings.showwarning = lambda message, *_, **__: _say(str(message))
