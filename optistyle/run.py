@@ -481,7 +481,7 @@ class Run:
         return {
             **{f"the {name}": entry["sha256"] for name, entry in files.items()},
             **settings,
-            "the start": digest(self._init),
+            "the start": digest(self._init) if self.recipe.init in WARM_STARTS else "",
             "the encoder": [encoder.name, digest(*encoder.convolutions().values())],
             "extra terms": self.extra,
             **versions(),

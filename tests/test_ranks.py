@@ -231,7 +231,9 @@ def test_ranks_that_do_not_match(
     processes = start(command(), others)
     output, said = processes[0].communicate(timeout=100)
     assert (output, said) == ("", f"optistyle: {line}\n")
-    assert processes[1].communicate(timeout=40) == ("", "")
+    output, said = processes[1].communicate(timeout=40)
+    assert output == ""
+    assert "optistyle: " not in said  # torch may have something to say of the store
     assert all(process.returncode in (1, 2) for process in processes)
     assert sorted(folder.iterdir()) == before
 
