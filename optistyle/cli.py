@@ -16,6 +16,7 @@ from typing import Any
 
 import click
 
+from optistyle import ranks
 from optistyle.errors import InputError, unknown
 from optistyle.recipes import COLOR_MODES, PARSERS, PRESETS, Recipe, changed, preset, spell
 
@@ -30,16 +31,23 @@ class _Group(click.Group):
             with warnings.catch_warnings():
                 warnings.showwarning = lambda message, *_, **__: _say(str(message))
                 sys.exit(super().main(*args, **{**kwargs, "standalone_mode": False}))
+        except ranks.LostError as error:
+            _say(f"{error}; nothing was written")
+            ranks.end(1)
         except (click.ClickException, InputError) as error:
             text = error.format_message() if isinstance(error, click.ClickException) else str(error)
             _say(" ".join(text.split()))
-            sys.exit(2)
+            ranks.end(2)
         except FloatingPointError as error:
             _say(str(error))
-            sys.exit(1)
+            ranks.end(1)
         except (click.Abort, KeyboardInterrupt):
             _say("interrupted; nothing was written")
-            sys.exit(130)
+            ranks.end(130)
+        except Exception:
+            if ranks.leads():
+                raise
+            ranks.end(1)  # rank 0 has been told
 
     def parse_args(self, context: click.Context, args: list[str]) -> list[str]:
         return super().parse_args(context, args or ["--help"])
@@ -53,6 +61,9 @@ class _Group(click.Group):
 
 
 def _say(line: str) -> None:
+    """One line on stderr; of several ranks, one says it."""
+    if not ranks.leads():
+        return
     print(f"optistyle: {line}", file=sys.stderr, flush=True)
 
 
@@ -148,6 +159,13 @@ def main() -> None:
     metavar="N",
     help="Write the picture every N iterations, as out-00050.png.",
 )
+@click.option(
+    "--rank-timeout",
+    type=float,
+    default=60.0,
+    metavar="SECONDS",
+    help="Under torchrun: a process that gives no sign for so long is lost.  [60]",
+)
 @click.option("-q", "--quiet", is_flag=True, help="Say nothing but errors.")
 def run(
     content: Path | None,
@@ -159,6 +177,7 @@ def run(
     resume: bool,
     checkpoint_every: float,
     snapshot_every: int | None,
+    rank_timeout: float,
     quiet: bool,
     **given: Any,
 ) -> None:
@@ -168,11 +187,14 @@ def run(
     optistyle run photo.jpg painting.jpg -o picture.png
     optistyle run photo.jpg painting.jpg --gamma 0 --size 768
     optistyle run photo.jpg one.jpg two.jpg --style-weights 2,1
+    torchrun --nproc-per-node 2 -m optistyle run photo.jpg painting.jpg --size 8192
     """
     from optistyle import encoders, images
     from optistyle.observers import Checkpoint, Checkpoints, Observer, ProgressBar, Snapshots
     from optistyle.run import Run, versions
 
+    leads = ranks.leads()
+    quiet = quiet or not leads
     if quiet:
         warnings.simplefilter("ignore")
     recipe, sources = preset(preset_name or "default"), []
@@ -194,18 +216,20 @@ def run(
     recipe = _recipe(recipe, given)
     sources += [content, *styles, *_files(recipe)]
     report, checkpoint = output.with_suffix(".json"), output.with_name(output.name + _CHECKPOINT)
-    images.check_writable(output, inputs=sources, bits=bits)
-    for beside in (report, checkpoint):
-        _check_free(beside, sources)
-    observers: list[Observer] = [] if quiet else [ProgressBar()]
-    if snapshot_every is not None:
-        observers.append(Snapshots(output, snapshot_every, sources))
 
-    with _Interrupts() as interrupts:
+    with ranks.group(recipe.device, rank_timeout), _Interrupts() as interrupts:
+        if leads:
+            images.check_writable(output, inputs=sources, bits=bits)
+            for beside in (report, checkpoint):
+                _check_free(beside, sources)
+        observers: list[Observer] = [] if quiet else [ProgressBar()]
+        if leads and snapshot_every is not None:
+            observers.append(Snapshots(output, snapshot_every, sources))
         if manifest is not None:
             earlier.restore_threads()
         job = Run(content, styles, recipe)
-        observers.append(Checkpoints(checkpoint, job.identity, checkpoint_every))
+        if leads:
+            observers.append(Checkpoints(checkpoint, job.identity, checkpoint_every))
         if resume and checkpoint.exists():
             job.resume(checkpoint)
         elif resume and not quiet:
@@ -214,19 +238,30 @@ def run(
             _say(f"{manifest} is of other versions of optistyle or its libraries: not bit for bit")
         if recipe.weights is None and not quiet:
             _say(encoders.choose(recipe.encoder, job.device)[1])
-        with contextlib.suppress(KeyboardInterrupt):
+        loss: ranks.LostError | None = None
+        try:
             if not quiet:
                 _say(f"plan: {job.forecast()}")
             job.finish(observers)
             interrupts.ignore()
-        result = job.result()
+            result = job.result()
+            ranks.leave()
+        except (KeyboardInterrupt, ranks.LostError) as error:
+            interrupts.ignore()
+            if isinstance(error, ranks.LostError):
+                loss = error
+            ranks.interrupt()
+            result = job.result()
+        if not ranks.leads():
+            ranks.end(0 if not result.interrupted else 1 if loss else 130)
         result.save(output, bits=bits)
         record = {"output": output.name, "bits": bits, **result.manifest()}
         images.write_whole(report.resolve(), json.dumps(record, indent=1).encode())
         if result.interrupted:
             job.checkpoint.save(checkpoint, job.identity)
-            _say(f"interrupted: {output} holds the picture so far; --resume goes on")
-            sys.exit(130)
+            why = str(loss or "interrupted")
+            _say(f"{why}: {output} holds the picture so far; --resume goes on")
+            ranks.end(1 if loss else 130)
         Checkpoint.discard(checkpoint)
     if not quiet:
         size = f"{result.picture.width}x{result.picture.height}"

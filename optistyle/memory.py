@@ -34,6 +34,7 @@ from pathlib import Path
 
 import torch
 
+from optistyle import ranks
 from optistyle.encoders.layers import halvings
 from optistyle.encoders.vgg import VGG
 from optistyle.errors import InputError
@@ -41,7 +42,7 @@ from optistyle.losses.base import References
 from optistyle.objective import Terms
 from optistyle.solvers import COMPACT, LBFGS, Solver
 from optistyle.statistics import MOST_KEYS
-from optistyle.tiles import TiledFeatures, TiledReference, halo
+from optistyle.tiles import TiledFeatures, TiledReference, grid, halo, tiling
 
 #: Copies of every activation alive at a step's peak: output, padded input, gradients in part.
 _COPIES = 3.1
@@ -208,10 +209,12 @@ class Demand:
             tile, history: see `recipes.Recipe`.
 
         Raises:
-            InputError: nothing fits; names a size that does.
+            InputError: nothing fits; names a size that does. Or there are fewer tiles than ranks.
         """
         sides, pairs = self._sides(tile), self._pairs(height * width, history)
         room = free(self.encoder.device)
+        if ranks.count() > 1:
+            sides, room = self._shared(height, width, tile), self._least(room)
         if room is None:
             return Plan(sides[0], pairs[0], self.bytes(height, width, sides[0], pairs[0]))
         # Rather tiles than more than half of what is free; rather more than that than less history.
@@ -235,6 +238,37 @@ class Demand:
             return [tile]
         least = halo(self.encoder, self.layers)
         return [side for side in SIDES if side is None or side >= least]
+
+    def _shared(self, height: int, width: int, tile: int | str) -> Sequence[int]:
+        """The sides of tiles of which (H, W) has one for every rank, the largest first."""
+        if tile == "off":
+            raise InputError(
+                f"--tile off leaves one part for {ranks.count()} ranks to share: "
+                "give --tile auto or a side in pixels"
+            )
+
+        def fit(side: int) -> int:
+            return len(tiling(self.encoder, self.layers, (height, width), side))
+
+        step = grid(self.layers)
+        least = max(halo(self.encoder, self.layers), step)
+        sides = range(max(least, max(height, width) // step * step), least - 1, -step)
+        some = [tile] if isinstance(tile, int) else sides
+        if (largest := next((x for x in some if fit(x) >= ranks.count()), None)) is None:
+            most = fit(some[-1])
+            raise InputError(
+                f"{width}x{height} px are too small for {ranks.count()} ranks: {most} fit "
+                f"with tiles of {some[-1]} px"
+                + (f", {fit(least)} with the smallest, of {least}" if most < fit(least) else "")
+            )
+        return [largest, *(x for x in SIDES if x and least <= x < largest and tile == "auto")]
+
+    def _least(self, room: int | None) -> int | None:
+        """What is free for a rank, where others take of the same; on every rank the same."""
+        if room is not None and self.encoder.device.type == "cpu":
+            room //= ranks.sharing()
+        rooms = [x for x in ranks.gathered(room) if x is not None]
+        return min(rooms, default=None)
 
     def _pairs(self, pixels: int, history: int | str) -> Sequence[int]:
         if isinstance(history, int):

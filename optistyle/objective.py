@@ -5,6 +5,9 @@ sums first, without gradient; the derivative of the scores with respect to the s
 every tile's sums again, and their derivatives back to its pixels (Galerne et al., "Scaling Painting
 Style Transfer", CGF 2024, do so for Gram matrices). An image whole is one tile, whose sums are the
 whole sums: its first pass is kept, and serves as the second.
+
+Several ranks (see `ranks`) share the tiles: each adds up its own, and the sums and the gradient are
+added up over ranks.
 """
 
 from __future__ import annotations
@@ -17,6 +20,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from optistyle import ranks
 from optistyle.encoders.vgg import VGG
 from optistyle.errors import InputError
 from optistyle.losses.base import LossTerm, Reference, References, Statistic, Target, cut
@@ -76,13 +80,19 @@ def digest(*tensors: Tensor | None) -> str:
 
 @dataclass(frozen=True)
 class Objective:
-    """A function of the image; build it with `Objective.build`, call it as often as needed."""
+    """A function of the image; build it with `Objective.build`, call it as often as needed.
+
+    Attributes:
+        tiles: of the whole image. shared: whether ranks share them; whoever evaluates it, or asks
+            for a gradient, waits for all others to do the same.
+    """
 
     encoder: VGG
     terms: Terms
     targets: Mapping[str, Target]
     layers: frozenset[str]
     tiles: Sequence[Tile]
+    shared: bool = False
 
     @classmethod
     @torch.no_grad()
@@ -122,35 +132,65 @@ class Objective:
         )
         targets = {name: term.target(references) for name, (_, term) in terms.items()}
         tiles = tiling(encoder, layers, content[0].shape[-2:], tile)
-        return cls(encoder, terms, targets, layers, tiles)
+        return cls(encoder, terms, targets, layers, tiles, tile is not None and ranks.count() > 1)
 
     def __call__(self, image: Tensor) -> dict[str, Tensor]:
-        """Every term's weighted loss, by name; their sum is what is minimised."""
-        return self._scores(_joined(self._sums(cut(image, t.crop), t) for t in self.tiles))
+        """Every term's weighted loss, by name; their sum is what is minimised.
+
+        Where ranks share the tiles it has no derivative: `gradient` gives it.
+        """
+        parts = _joined(self._sums(cut(image, t.crop), t) for t in self._own)
+        return self._scores(self._whole(parts, image))
 
     def evaluate(self, image: Tensor) -> dict[str, float]:
         """The losses as numbers, with their sum as ``total``, without a gradient."""
         with torch.no_grad():
-            return _numbers(self(image))
+            losses = self(image)
+            return _numbers(ranks.joined(_first(losses)) if self.shared else losses)
 
     def gradient(self, image: Tensor) -> tuple[dict[str, float], Tensor]:
         """The losses as numbers, and the derivative of their sum, (1, 3, H, W)."""
-        crops = [cut(image.detach(), tile.crop).requires_grad_() for tile in self.tiles]
-        looks = zip(crops, self.tiles, strict=True)
-        alone = len(self.tiles) == 1
+        own = self._own
+        crops = [cut(image.detach(), tile.crop).requires_grad_() for tile in own]
+        looks = zip(crops, own, strict=True)
+        alone = len(own) == 1
         with torch.set_grad_enabled(alone):
             sums = _joined(self._sums(crop, tile) for crop, tile in looks)
-        leaves = {name: x.detach().requires_grad_() for name, x in sums.items()}
+        whole = self._whole(sums, image)
+        leaves = {name: x.detach().requires_grad_() for name, x in whole.items()}
         losses = self._scores(leaves)
         total = sum(losses.values(), start=torch.zeros(()))
-        slopes = torch.autograd.grad(total, list(leaves.values()), materialize_grads=True)
+        found = torch.autograd.grad(total, list(leaves.values()), materialize_grads=True)
+        slopes = dict(zip(leaves, found, strict=True))
 
         gradient = torch.zeros_like(image)
-        for crop, tile in zip(crops, self.tiles, strict=True):
+        for crop, tile in zip(crops, own, strict=True):
             part = sums if alone else self._sums(crop, tile)
-            (derivative,) = torch.autograd.grad(list(part.values()), crop, slopes)
+            (derivative,) = torch.autograd.grad(
+                list(part.values()), crop, [slopes[k] for k in part]
+            )
             cut(gradient, tile.crop).add_(derivative)
+        if self.shared:
+            # Rank 0's numbers for all: what is decided by them is decided alike.
+            losses = ranks.joined({"": gradient, **_first(losses)})
+            gradient = losses.pop("")
         return _numbers(losses), gradient
+
+    @property
+    def _own(self) -> Sequence[Tile]:
+        """This rank's tiles."""
+        return ranks.share(self.tiles) if self.shared else self.tiles
+
+    def _whole(self, sums: Mapping[Sum, Tensor], image: Tensor) -> Mapping[Sum, Tensor]:
+        """The sums over all ranks' tiles, from those over this one's."""
+        if not self.shared:
+            return sums
+        with torch.no_grad():
+            if not sums:  # a scale of fewer tiles than ranks: the names and shapes of another's
+                tile = self.tiles[0]
+                some = self._sums(cut(image.detach(), tile.crop), tile)
+                sums = {key: torch.zeros_like(x) for key, x in some.items()}
+            return ranks.joined({key: x.detach().clone() for key, x in sums.items()})
 
     def _sums(self, crop: Tensor, tile: Tile) -> dict[Sum, Tensor]:
         """A tile's share of all terms' statistics."""
@@ -174,6 +214,12 @@ def _joined(parts: Iterable[Mapping[Sum, Tensor]]) -> dict[Sum, Tensor]:
     for part in parts:
         whole = {key: whole[key] + x for key, x in part.items()} if whole else {**part}
     return whole
+
+
+def _first(losses: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """What adds up over ranks to rank 0's losses; in float64, apart from large gradients."""
+    own = {name: x.detach().double() for name, x in losses.items()}
+    return own if ranks.rank() == 0 else {name: torch.zeros_like(x) for name, x in own.items()}
 
 
 def _numbers(losses: Mapping[str, Tensor]) -> dict[str, float]:

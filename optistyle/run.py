@@ -19,7 +19,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from optistyle import baselines, colors, devices, encoders, images, memory, solvers, tiles, timing
+from optistyle import (
+    baselines,
+    colors,
+    devices,
+    encoders,
+    images,
+    memory,
+    ranks,
+    solvers,
+    tiles,
+    timing,
+)
 from optistyle.baselines.codec import LEAST
 from optistyle.baselines.paint import paint
 from optistyle.encoders.vgg import VGG
@@ -59,7 +70,7 @@ class Result:
         inputs: paths and SHA-256. encoder: its name. device: where it ran.
         seconds: of computing, by scale, over resumptions.
         warnings: a line for every divergence.
-        interrupted: whether it ended early, by Ctrl-C or a break.
+        interrupted: whether it ended early, by Ctrl-C, a break, or the loss of a rank.
     """
 
     picture: Picture
@@ -252,6 +263,8 @@ class Run:
             recipe.attention == "exact",
         )
         self.identity = self._identify()  # of what was asked for: a checkpoint fits another plan
+        if ranks.count() > 1:
+            ranks.match(self._record())
         self.plan = self._demand.choose(*self._size, recipe.tile, recipe.history)
         self._solver = solvers.make(recipe.optimizer, recipe.lr, self.plan.history)
         self.recipe = replace(self.recipe, tile=self.plan.tile or "off", history=self.plan.history)
@@ -268,10 +281,11 @@ class Run:
         """The plan in one line, with the time that the run takes; a second's timing, or a few."""
         (height, width), plan = self._size, self.plan
         parts = "whole" if plan.tile is None else f"in tiles of {plan.tile} px"
+        over, each = (f" over {ranks.count()} ranks", " each") if ranks.count() > 1 else ("", "")
         taken = timing.seconds(self._demand, self._terms, self.schedule, plan)
         line = (
-            f"{width}x{height} px {parts}, about {plan.bytes / 1e9:.1f} GB of memory and "
-            f"{timing.spell(taken)}"
+            f"{width}x{height} px {parts}{over}, about {plan.bytes / 1e9:.1f} GB of memory{each} "
+            f"and {timing.spell(taken)}"
         )
         compact = height * width >= solvers.COMPACT
         if isinstance(self._solver, solvers.LBFGS) and (compact or plan.history < 5):
@@ -293,6 +307,10 @@ class Run:
 
     def finish(self, observers: Sequence[Observer] = ()) -> None:
         """Step to the end, watched."""
+        if ranks.count() > 1:
+            at = self.checkpoint
+            place = [at.scale, at.progress.iteration, digest(at.progress.image)]
+            ranks.match({"where they go on from (--resume)": place})
         try:
             for observer in observers:
                 observer.started(self.schedule)
@@ -364,7 +382,9 @@ class Run:
     def result(self) -> Result:
         """The picture as it is, at the recipe's size, and how it came about."""
         objective, at = self._standing
-        if objective is None:
+        # Ranks that have not ended together do not measure together.
+        apart = ranks.lost() or not self._ended
+        if objective is None or (objective.shared and apart):
             image = self._look(at.progress)
             first: dict[str, float] = {}
             final: dict[str, float] = {}
@@ -384,7 +404,7 @@ class Run:
             device=str(self.device),
             seconds=list(at.seconds),
             warnings=list(at.warnings),
-            interrupted=not self._ended,
+            interrupted=not self._ended or ranks.lost(),
         )
 
     def _look(self, progress: Progress) -> Tensor:
@@ -447,11 +467,37 @@ class Run:
             start = (0.5 + 0.15 * torch.randn(1, 3, *size, generator=generator)).clamp(0, 1)
         return images.resize(start.to(self.device), size)
 
+    def _record(self) -> dict[str, Any]:
+        """What has to be the same on every rank, with its names for a reader."""
+        styles = {f"style {k}": entry for k, entry in enumerate(self.inputs["styles"], 1)}
+        files = {**self.inputs, **styles}
+        del files["styles"]
+        settings = {
+            f"--{name.replace('_', '-')}": value
+            for name, value in self.recipe.as_dict().items()
+            if name not in files  # on another machine it may lie in another place
+        }
+        encoder, gpu = self.encoder, self.device.type == "cuda"
+        return {
+            **{f"the {name}": entry["sha256"] for name, entry in files.items()},
+            **settings,
+            "the start": digest(self._init) if self.recipe.init in WARM_STARTS else "",
+            "the encoder": [encoder.name, digest(*encoder.convolutions().values())],
+            "extra terms": self.extra,
+            **versions(),
+            "threads": torch.get_num_threads(),
+            "processor": torch.cuda.get_device_name(self.device)
+            if gpu
+            else torch.backends.cpu.get_cpu_capability(),
+        }
+
     def _identify(self) -> str:
         entries = [self.inputs["content"], *self.inputs["styles"], self.inputs.get("init")]
         hashes = [entry["sha256"] for entry in entries if entry]
         encoder = self.encoder
-        kind = [str(self.device), encoder.pooling, encoder.padding, encoder.precision]
+        # Ranks have a GPU each, and the same checkpoint.
+        device = str(self.device) if ranks.count() == 1 else self.device.type
+        kind = [device, encoder.pooling, encoder.padding, encoder.precision]
         if self.recipe.init in WARM_STARTS:  # its weights are not among the inputs
             hashes.append(digest(self._init))
         weights = digest(*encoder.convolutions().values())

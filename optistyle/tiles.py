@@ -17,6 +17,7 @@ from dataclasses import dataclass
 import torch
 from torch import Size, Tensor
 
+from optistyle import ranks
 from optistyle.encoders.layers import IMAGE, halvings, reach
 from optistyle.encoders.vgg import VGG, Features
 from optistyle.errors import InputError
@@ -145,15 +146,23 @@ class TiledFeatures(Mapping[str, Tensor]):
         size = Size(length >> halvings(layer) for length in self.pixels.shape[-2:])
         return self.pixels.new_zeros(1).expand(1, self._encoder.channels(layer), *size)
 
-    def parts(self, layers: Iterable[str]) -> Iterator[tuple[Tile, Features]]:
-        """Tile by tile, with the features of the tile."""
-        for tile in tiling(self._encoder, layers, self.pixels.shape[-2:], self._side):
+    def tiles(self, layers: Iterable[str]) -> list[Tile]:
+        return tiling(self._encoder, layers, self.pixels.shape[-2:], self._side)
+
+    def parts(
+        self, layers: Iterable[str], tiles: Sequence[Tile] | None = None
+    ) -> Iterator[tuple[Tile, Features]]:
+        """Tile by tile, or some of the tiles, with the features of the tile."""
+        for tile in self.tiles(layers) if tiles is None else tiles:
             yield tile, tile.features(self._encoder, cut(self.pixels, tile.crop))
 
 
 @dataclass(frozen=True)
 class TiledReference(Reference):
-    """A `Reference` of which no map is kept: moments are summed over tiles, in one pass for all."""
+    """A `Reference` of which no map is kept: moments are summed over tiles, in one pass for all.
+
+    Ranks share the tiles where there are enough for all.
+    """
 
     features: TiledFeatures
 
@@ -165,13 +174,22 @@ class TiledReference(Reference):
 
     def _measure(self, layer: str) -> Mapping[str, Moments]:
         sums: dict[str, Moments] = {}
-        for tile, features in self.features.parts(self.features):
+        tiles: Sequence[Tile] = self.features.tiles(self.features)
+        shared = len(tiles) >= ranks.count() > 1
+        if shared:
+            tiles = ranks.share(tiles)
+        for tile, features in self.features.parts(self.features, tiles):
             for name, feature in features.items():
                 part = moments(feature, cut(self.weights(name), tile.window[name]))
                 if name in sums:
                     part = Moments(sums[name].first + part.first, sums[name].second + part.second)
                 sums[name] = part
-        return sums
+        if not shared:
+            return sums
+        whole = ranks.joined(
+            {(x, order): getattr(sums[x], order) for x in sums for order in ("first", "second")}
+        )
+        return {x: Moments(whole[x, "first"], whole[x, "second"]) for x in sums}
 
 
 def refer(

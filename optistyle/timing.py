@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 
 import torch
 
+from optistyle import ranks
 from optistyle.memory import Demand, Plan
 from optistyle.objective import Objective, Terms
 from optistyle.solvers import LBFGS
@@ -59,7 +60,7 @@ def seconds(
     total = 0.0
     for (height, width), iterations in schedule:
         pixels = height * width
-        tiles = tiling(encoder, demand.layers, (height, width), plan.tile)
+        tiles = ranks.share(tiling(encoder, demand.layers, (height, width), plan.tile))
         looked_at = sum(
             (rows.stop - rows.start) * (columns.stop - columns.start)
             for rows, columns in (tile.crop for tile in tiles)
