@@ -30,6 +30,7 @@ figures: $(STAMP)
 	$(BIN)/python examples/report_003.py $(if $(SMALL),--small -o out/small/report-003)
 	$(if $(SMALL),,$(BIN)/python examples/report_003_tables.py)
 	$(if $(SMALL),,$(BIN)/python examples/speed_tables.py)
+	$(if $(SMALL),,$(BIN)/python examples/report_000.py tables)
 
 # The style images in examples/styles/.
 paintings: $(STAMP)
