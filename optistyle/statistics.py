@@ -277,13 +277,15 @@ def gather(
 
 def _gather(queries: Tensor, keys: Tensor, values: Tensor, bias: Tensor | None) -> Tensor:
     """`gather` for (M_c, D), (M_s, D) and (M_s, N)."""
-    rows = max(1, _WEIGHTS // (_SIDE * len(keys)))
-    parts = []
-    for part in queries.split(rows * _SIDE):
+    step = _SIDE * max(1, _WEIGHTS // (_SIDE * len(keys)))
+    # Made before: small results between large weights that come and go would scatter the heap.
+    found = queries.new_empty(len(queries), values.shape[1])
+    for start in range(0, len(queries), step):
+        part = queries[start : start + step]
         padded = F.pad(part, (0, 0, 0, -len(part) % _SIDE))
         weights = _times(padded, keys, bias).softmax(1)
-        parts.append(_times(weights, values.T)[: len(part)])
-    return torch.cat(parts)
+        found[start : start + step] = _times(weights, values.T)[: len(part)]
+    return found
 
 
 def _times(a: Tensor, b: Tensor, bias: Tensor | None = None) -> Tensor:
