@@ -261,12 +261,19 @@ class _Group:
 
     def gathered(self, value: Any) -> list[Any]:
         self._said += 1
-        keys = [f"said/{self._said}/{other}" for other in range(self.count)]
+        said, read = (
+            [f"{word}/{self._said}/{other}" for other in range(self.count)]
+            for word in ("said", "read")
+        )
         with self._storing():
-            self._store.set(keys[self.rank], json.dumps(value))
-        self._wait(lambda: self._store.check(keys))
+            self._store.set(said[self.rank], json.dumps(value))
+        self._wait(lambda: self._store.check(said))
         with self._storing():
-            return [json.loads(self._store.get(key)) for key in keys]
+            values = [json.loads(self._store.get(key)) for key in said]
+            self._store.set(read[self.rank], "")
+        if not self.rank:  # which may keep the store, and end because of what it read
+            self._wait(lambda: self._store.check(read))
+        return values
 
     # --- failing ---
 
