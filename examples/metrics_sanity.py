@@ -35,16 +35,18 @@ ROOT = Path(__file__).parents[1]
 BETAS = (1e5, 1e6, 1e7, 1e8)
 
 _RISING = tuple(f"beta {beta:.0e}" for beta in BETAS)
-#: Question -> pictures from the best to the worst: for metrics of content, of style, and of place.
+_OF_CONTENT: Mapping[str, Sequence[str]] = {
+    "content, half, style": ("content", "half", "style"),
+    "blurred": ("content", "blurred"),
+    "colours swapped": ("content", "swapped"),
+    "patches shuffled": ("content", "shuffled"),
+    "beta rises": _RISING,
+    "painting, shuffled": ("beta 1e+07", "shuffled"),
+}
+#: Question -> pictures from the best to the worst: for metrics of content, of style, and of place
+#: (whether what is seen is where the content asks for it).
 QUESTIONS: Mapping[str, Mapping[str, Sequence[str]]] = {
-    "content": {
-        "content, half, style": ("content", "half", "style"),
-        "blurred": ("content", "blurred"),
-        "colours swapped": ("content", "swapped"),
-        "patches shuffled": ("content", "shuffled"),
-        "beta rises": _RISING,
-        "painting, shuffled": ("beta 1e+07", "shuffled"),
-    },
+    "content": _OF_CONTENT,
     "style": {
         "style, half, content": ("style", "half", "content"),
         "blurred": ("style", "style, blurred"),
@@ -53,15 +55,7 @@ QUESTIONS: Mapping[str, Mapping[str, Sequence[str]]] = {
         "beta rises": _RISING[::-1],
         "painting, half": ("beta 1e+07", "half"),
     },
-    # Whether what is seen is where the content asks for it.
-    "place": {
-        "content, half, style": ("content", "half", "style"),
-        "blurred": ("content", "blurred"),
-        "colours swapped": ("content", "swapped"),
-        "patches shuffled": ("content", "shuffled"),
-        "beta rises": _RISING,
-        "painting, shuffled": ("beta 1e+07", "shuffled"),
-    },
+    "place": _OF_CONTENT,
 }
 PLACE = ("strays",)
 

@@ -104,9 +104,8 @@ def _products(a: Tensor, b: Tensor) -> Tensor:
 def pointwise(features: Tensor, matrix: Tensor, bias: Tensor | None = None) -> Tensor:
     """A matrix at every position: (B, N, H, W), (K, N) and (K,) or none -> (B, K, H, W).
 
-    On a CPU as a 1x1 convolution over the image's rows as a batch, which oneDNN's kernels take: on
-    a Zen 5 core 2 to 5 times as fast as matrix products, on which torch falls back for a single
-    image on a single thread.
+    On a CPU as a 1x1 convolution over the image's rows as a batch, which oneDNN's kernels take: for
+    a single image on a single thread torch would fall back on matrix products, which are slower.
     """
     if not features.is_cpu:
         return F.conv2d(features, matrix[..., None, None], bias)
@@ -179,8 +178,8 @@ def attend(
     W = softmax over style positions of sharpness * norm(C)ᵀ norm(A), norm being the channel-wise
     mean-variance normalisation (report: Chen, "Neural Style Transfer with Self-Attention Module",
     eqs. 4-6; Park & Lee, SANet, CVPR 2019). The M_c x M_s weights never exist as a whole: queries
-    are made in chunks and go through the fused scaled-dot-product attention. What exists at once
-    beside the features is the result, and as much again for keys and for values.
+    are made in chunks, for `gather`. What exists at once beside the features is the result, and as
+    much again for keys and for values.
 
     Args:
         content: (1, N, H_c, W_c). style: (1, N, H_s, W_s).
@@ -248,7 +247,7 @@ def gather(
     Args:
         queries: (B, M_c, D). keys: (B, M_s, D). values: (B, M_s, N). bias: (M_s,) or none.
         chunk: queries at a time through the fused attention. In float32 on a CPU there are fewer
-            at a time, and `pointwise` does it in half the time of the fused kernel.
+            at a time, and `pointwise` is faster than the fused kernel.
 
     Returns:
         (B, M_c, N).
@@ -299,10 +298,7 @@ def _matching(
 ) -> tuple[Tensor, Tensor, Tensor | None]:
     """Queries (M_c, N), keys (M_s, N), and what position weights add to the inner products."""
     queries = positions(mean_variance_normalise(content, content_weights)).T
-    keys = positions(mean_variance_normalise(style, style_weights)).T.contiguous()
-    bias = None
-    if style_weights.ndim:
-        bias = (style_weights * style_weights.numel()).flatten().log()
+    keys, _, bias = _keys(style, style_weights, None)
     return queries, keys, bias
 
 

@@ -1,4 +1,4 @@
-"""SSIM and MS-SSIM (by torchmetrics): does the picture keep the content's local structure?
+"""SSIM, and MS-SSIM by torchmetrics: does the picture keep the content's local structure?
 
 Both compare grey pictures (Rec. 601 luma), as their papers do: colour, which a style is meant to
 change, does not count. Higher is better.
