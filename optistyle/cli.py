@@ -1075,7 +1075,7 @@ def _train_model(name: str, one_style: bool, schedule: Mapping[str, Any]) -> cli
 
         from optistyle import baselines, encoders, images
         from optistyle.baselines import train as training
-        from optistyle.devices import resolve
+        from optistyle.devices import computes, resolve
 
         images.check_place(output)
         chosen = {key: value for key, value in given.items() if value is not None}
@@ -1088,7 +1088,9 @@ def _train_model(name: str, one_style: bool, schedule: Mapping[str, Any]) -> cli
             if len(styles) != 1:
                 raise InputError(f"{name} learns one painting: give one image with --styles")
             painting = images.read(styles[0]).pixels
-        network = encoders.load(encoder, precision="bfloat16", device=resolve(device))
+        place = resolve(device)
+        precision = "bfloat16" if computes(place, "bfloat16") else "float32"
+        network = encoders.load(encoder, precision=precision, device=place)
         model = baselines.make(name, network, settings.seed, painting)
         if start is not None:
             log_line = f"starting from {len(baselines.start_from(model, start))} tensors of {start}"

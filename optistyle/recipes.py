@@ -11,8 +11,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
+from optistyle.devices import PRECISIONS
 from optistyle.encoders import ENCODERS, layers
-from optistyle.encoders.vgg import PADDINGS, POOLINGS, PRECISIONS
+from optistyle.encoders.vgg import PADDINGS, POOLINGS
 from optistyle.errors import InputError, unknown
 from optistyle.images import fit_longer_side
 from optistyle.losses.attention import CENTRES
@@ -147,8 +148,9 @@ class Recipe:
     precision: str = _setting(
         "float32",
         "Encoder",
-        "Of the convolutions; bfloat16 is faster where the hardware has it.",
-        choices=PRECISIONS,
+        "Of the convolutions: tf32 (NVIDIA GPUs) and bfloat16, or bf16, are faster where the "
+        "hardware has them.",
+        choices=tuple(PRECISIONS),
     )
     device: str = _setting("auto", "Encoder", "auto, cpu, cuda, cuda:N or mps.", metavar="DEVICE")
 
@@ -159,6 +161,8 @@ class Recipe:
                 raise InputError(f"{name} is {number}; it must be a number of 0 or more")
         for name in ("content_layers", "style_layers", "attention_layers"):
             object.__setattr__(self, name, layers.check(getattr(self, name)))
+        if self.precision == "bf16":
+            object.__setattr__(self, "precision", "bfloat16")
         for setting in fields(self):
             choices, given = setting.metadata["choices"], getattr(self, setting.name)
             if choices and given is not None and given not in choices:

@@ -222,6 +222,9 @@ class Run:
             for style in styles
         ]
         self.schedule = recipe.schedule(self._content.height, self._content.width)
+        if encoder is None:
+            recipe = resolved(recipe)
+            encoder = load_encoder(recipe)
         self._init = self._initial(recipe.init, recipe.device)
         self.inputs: dict[str, Any] = {
             "content": _identified(content),
@@ -232,9 +235,6 @@ class Run:
                 if file is not None and file not in INITS
             },
         }
-        if encoder is None:
-            recipe = resolved(recipe)
-            encoder = load_encoder(recipe)
         self.recipe, self.encoder, self.device = recipe, encoder, encoder.device
         self._solver = solvers.make(recipe.optimizer, recipe.lr)
         own, extra = terms(recipe), extra or {}

@@ -106,9 +106,10 @@ def pointwise(features: Tensor, matrix: Tensor, bias: Tensor | None = None) -> T
 
     On a CPU as a 1x1 convolution over the image's rows as a batch, which oneDNN's kernels take: for
     a single image on a single thread torch would fall back on matrix products, which are slower.
+    Elsewhere as a matrix product, which is in float32 whatever the convolutions are in.
     """
     if not features.is_cpu:
-        return F.conv2d(features, matrix[..., None, None], bias)
+        return F.linear(features.movedim(1, 3), matrix, bias).movedim(3, 1)
     batch, _, height, _ = features.shape
     found = F.conv2d(_rows(features), matrix[..., None, None], bias)
     return found.permute(0, 2, 3, 1).unflatten(0, (batch, height)).squeeze(2).permute(0, 3, 1, 2)

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from optistyle import devices
 from optistyle.encoders.layers import RELUS
 from optistyle.encoders.vgg import VGG, mean_activations, normalise
 
@@ -18,6 +19,11 @@ from optistyle.encoders.vgg import VGG, mean_activations, normalise
 # slower than one. Set in the environment too, for the commands that tests start.
 os.environ["OMP_NUM_THREADS"] = "1"
 torch.set_num_threads(1)
+
+#: For tests that ask for a precision that this machine may refuse.
+bfloat16 = pytest.mark.skipif(
+    not devices.computes(torch.device("cpu"), "bfloat16"), reason="not on this CPU"
+)
 
 STYLES = Path(__file__).parent.parent / "examples" / "styles"
 

@@ -21,6 +21,7 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner, Result
+from conftest import bfloat16
 from PIL import Image
 from torch import Tensor
 
@@ -162,7 +163,7 @@ def test_same_seed_same_bytes(folder: Path) -> None:
         ["--tv", "2", "--tv-form", "l1"],
         ["--optimizer", "adam", "--lr", "0.01"],
         ["--pooling", "max", "--padding", "zeros"],
-        ["--precision", "bfloat16"],
+        pytest.param(["--precision", "bfloat16"], marks=bfloat16),
         ["--init", "style.png"],
         ["--gamma", "0", "--scales", "24,32", "--iterations", "2,1"],
         ["--preset", "gatys"],
@@ -178,6 +179,12 @@ def test_options_reach_the_run(folder: Path, options: list[str]) -> None:
         name = option[2:].replace("-", "_")
         if isinstance(recipe.get(name), str):
             assert recipe[name] == value
+
+
+@bfloat16
+def test_the_short_name_of_bfloat16(folder: Path) -> None:
+    assert paint("--precision", "bf16").exit_code == 0
+    assert json.loads(Path("out.json").read_text())["recipe"]["precision"] == "bfloat16"
 
 
 def test_several_styles(folder: Path) -> None:
@@ -471,6 +478,17 @@ def test_bad_options(folder: Path, options: list[str], message: str) -> None:
         Path(name).mkdir()
     line = refused(folder, "run", "content.png", "style.png", *FAST, *options)
     assert any(part in line for part in message.split("|")), line
+
+
+@pytest.mark.parametrize("precision", ["tf32", "bfloat16", "bf16"])
+def test_precisions_that_this_machine_lacks(
+    folder: Path, precision: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)
+    line = refused(folder, "run", "content.png", "style.png", *FAST, "--precision", precision)
+    name = {"bf16": "bfloat16"}.get(precision, precision)
+    assert f"device 'cpu' does not compute in {name} (" in line
+    assert line.endswith(" does): use --precision float32")
 
 
 def test_unknown_option_is_suggested(folder: Path) -> None:

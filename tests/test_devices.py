@@ -1,6 +1,9 @@
-"""Which device computes."""
+"""Which device computes, and in which precision."""
 
 from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 
 import pytest
 import torch
@@ -47,3 +50,83 @@ def test_unknown_names(name: str) -> None:
 
 def test_available_starts_with_the_cpu() -> None:
     assert devices.available()[0] == "cpu"
+
+
+CPU, CUDA, MPS = map(torch.device, ("cpu", "cuda:1", "mps"))
+
+
+@contextmanager
+def chosen(device: torch.device) -> Iterator[None]:
+    """In place of `torch.cuda.device`, which takes a GPU."""
+    assert device == CUDA
+    yield
+
+
+@pytest.mark.parametrize("able", [False, True])
+def test_precisions_by_device(able: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    def bf16(including_emulation: bool = True) -> bool:
+        return able or including_emulation
+
+    monkeypatch.setattr(torch.cuda, "device", chosen)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", bf16)
+    monkeypatch.setattr(torch.backends.mps, "is_macos_or_newer", lambda *version: able)
+    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: able)
+    monkeypatch.setattr(devices.torch.ops, "mkldnn", Kernels)
+    assert all(devices.computes(device, "float32") for device in (CPU, CUDA, MPS))
+    assert {devices.computes(device, "bfloat16") for device in (CPU, CUDA, MPS)} == {able}
+    assert devices.computes(CUDA, "tf32") is able
+    assert not any(devices.computes(device, "tf32") for device in (CPU, MPS))
+
+
+class Kernels:
+    """Of a CPU with AVX-512."""
+
+    @staticmethod
+    def _is_mkldnn_bf16_supported() -> bool:
+        return True
+
+
+def test_a_refusal_says_what_to_do() -> None:
+    message = r"device 'mps' does not compute in tf32 \(.*GPU.*\): use --precision float32"
+    with pytest.raises(InputError, match=message):
+        devices.check(MPS, "tf32")
+
+
+def word() -> list[str]:
+    """What CUDA makes of float32 in convolutions and in matrix products."""
+    backends = torch.backends
+    return [backends.cudnn.conv.fp32_precision, backends.cuda.matmul.fp32_precision]
+
+
+def switch() -> list[bool]:
+    return [torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32]
+
+
+@pytest.mark.parametrize(
+    "choose",
+    [lambda: None, lambda: torch.set_float32_matmul_precision("high")],
+    ids=["as it comes", "TF32 wherever it can be"],
+)
+def test_arithmetic_is_what_it_says_and_is_put_back(choose: Callable[[], None]) -> None:
+    state, exact, fast = (
+        (word, "ieee", "tf32") if hasattr(torch.backends.cudnn, "conv") else (switch, False, True)
+    )
+    choose()
+    try:
+        before = state()
+        for precision in ("float32", "bfloat16"):
+            with devices.arithmetic(CUDA, precision):
+                assert state() == [exact, exact]
+        with suppress(KeyError), devices.arithmetic(CUDA, "tf32"):
+            assert state() == [fast, exact]
+            raise KeyError
+        with devices.arithmetic(CPU, "float32"):
+            assert state() == before
+        assert state() == before
+    finally:
+        torch.set_float32_matmul_precision("highest")
+
+
+def test_what_is_on_the_cpu_is_there() -> None:
+    tensor = torch.ones(3)
+    assert devices.fetched(tensor)() is tensor

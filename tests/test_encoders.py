@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import STYLES, make_tiny
+from conftest import STYLES, bfloat16, make_tiny
 from safetensors.torch import save_file
 from skimage import data
 from torch import Tensor
@@ -149,6 +149,14 @@ def test_a_damaged_cache_is_measured_anew(file: Path, cache: Path) -> None:
     assert path.stat().st_size > 100
 
 
+def test_a_precision_that_the_device_lacks(file: Path) -> None:
+    with pytest.raises(InputError, match=r"'cpu' does not compute in tf32 \(an NVIDIA GPU"):
+        encoders.load(file=file, precision="tf32")
+    with pytest.raises(InputError, match="unknown precision 'half'"):
+        encoders.load(file=file, precision="half")
+
+
+@bfloat16
 def test_calibration_does_not_depend_on_precision(file: Path, cache: Path) -> None:
     coarse = encoders.load(file=file, pooling="max", precision="bfloat16")
     assert coarse.precision == "bfloat16"

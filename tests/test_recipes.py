@@ -75,6 +75,11 @@ def test_original_size_beyond_the_largest() -> None:
         Recipe(size="original").schedule(16, 40_000)
 
 
+def test_a_precisions_short_name_is_recorded_in_full() -> None:
+    assert Recipe(precision="bf16") == Recipe(precision="bfloat16")
+    assert replace(Recipe(), precision="bf16").as_dict()["precision"] == "bfloat16"
+
+
 NAN, INFINITY = float("nan"), float("inf")
 
 

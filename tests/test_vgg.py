@@ -9,6 +9,7 @@ import torch
 import torchvision
 from conftest import make_picture, make_tiny, random_convolutions
 from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn import functional as F
 
 from optistyle.encoders import formats
@@ -17,11 +18,13 @@ from optistyle.encoders.vgg import (
     POOLINGS,
     RAREST,
     VGG,
+    _Reflected,
     forward_differences,
     mean_activations,
     normalise,
 )
 from optistyle.errors import InputError
+from optistyle.statistics import pointwise
 
 Picture = Callable[..., Tensor]
 
@@ -157,6 +160,53 @@ def test_pooling_lies_between_blocks(pooling: str, picture: Picture) -> None:
     x = F.pad(POOLINGS[pooling](features["relu1_2"]), (1, 1, 1, 1), mode="reflect")
     expected = F.relu(F.conv2d(x, weights["conv2_1.weight"], weights["conv2_1.bias"]))
     torch.testing.assert_close(features["relu2_1"], expected)
+
+
+@pytest.mark.parametrize("size", [(2, 2), (3, 2), (5, 3), (8, 7)])
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_reflection_for_gpus(
+    size: tuple[int, int], layout: torch.memory_format, generator: torch.Generator
+) -> None:
+    """As torch's, and channels last both ways."""
+    image = torch.randn(2, 3, *size, generator=generator, dtype=torch.float64)
+    image = image.contiguous(memory_format=layout).requires_grad_()
+    expected = F.pad(image, (1, 1, 1, 1), mode="reflect")
+    slope = torch.randn(expected.shape, generator=generator, dtype=torch.float64)
+    padded = _Reflected.apply(image)
+    assert torch.equal(padded, expected)
+    assert padded.is_contiguous(memory_format=torch.channels_last)
+    ours, theirs = (torch.autograd.grad(x, image, slope)[0] for x in (padded, expected))
+    torch.testing.assert_close(ours, theirs)
+    assert ours.stride(1) == 1
+
+
+@pytest.mark.parametrize("padding", ["reflect", "zeros"])
+def test_a_gpus_convolutions_meet_channels_last(
+    padding: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From the second on: the first takes three channels. By torch's rules of shapes and strides,
+    which need no GPU."""
+    met: list[bool] = []
+    convolve = F.conv2d
+
+    def conv2d(x: Tensor, *rest: Tensor) -> Tensor:
+        assert x.is_cuda
+        met.append(x.is_contiguous(memory_format=torch.channels_last))
+        return convolve(x, *rest)
+
+    monkeypatch.setattr("optistyle.encoders.vgg.F.conv2d", conv2d)
+    with FakeTensorMode():
+        convolutions = {
+            name: torch.empty(x.shape, device="cuda") for name, x in random_convolutions().items()
+        }
+        encoder = VGG(convolutions, mean=torch.zeros(3, device="cuda"), padding=padding)
+        features = encoder(torch.empty(1, 3, 64, 48, device="cuda"), encoder.layers)
+        for feature in features.values():
+            assert feature.is_contiguous(memory_format=torch.channels_last)
+            slopes = pointwise(feature, feature.new_empty(2 * [feature.shape[1]]))
+            assert slopes.is_contiguous(memory_format=torch.channels_last)
+    assert len(met) == len(encoder.layers)
+    assert all(met[1:])
 
 
 def test_zero_padding_pads_with_the_mean() -> None:

@@ -13,6 +13,7 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
+from optistyle import devices
 from optistyle.encoders import formats, weights
 from optistyle.encoders.procedural import calibration_images
 from optistyle.encoders.vgg import VGG, mean_activations, normalise
@@ -57,13 +58,15 @@ def load(
         file: a weights file to use instead of the named encoder's own, recognised by its keys
             (`formats.recognise`).
         pooling: ``average``, ``max`` or ``l2``. padding: ``reflect`` or ``zeros``.
-        precision: ``float32`` or ``bfloat16``.
+        precision: one of `devices.PRECISIONS`.
         device: where the encoder lives.
 
     Raises:
-        InputError: unknown names, weights that are not there or do not match.
+        InputError: unknown names, weights that are not there or do not match, a precision that
+            the device does not have.
     """
     device = torch.device(device)
+    devices.check(device, precision)
     if file is None:
         path, digest = weights.verify(choose(name, device)[0])
     else:

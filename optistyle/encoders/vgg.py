@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from optistyle import devices
+from optistyle.devices import PRECISIONS
 from optistyle.encoders.layers import DIFFERENCES, IMAGE, PARTS, PIXELS, POOL5, RELUS
 from optistyle.errors import InputError, unknown
 from optistyle.statistics import pointwise
@@ -31,8 +34,6 @@ PADDINGS = ("reflect", "zeros")
 #: The lowest mean activation, relative to the layer's median, that normalisation divides by.
 RAREST = 0.3
 
-PRECISIONS = ("float32", "bfloat16")
-
 
 class VGG(nn.Module):
     """A frozen VGG-19 of any width, up to any depth.
@@ -44,8 +45,8 @@ class VGG(nn.Module):
         mean: (3,) RGB in [0, 1], subtracted before padding: zero padding pads with the mean.
         pooling: a key of `POOLINGS`, between blocks (Gatys et al. 2016 prefer average to max).
         padding: one of `PADDINGS`.
-        precision: ``float32``, or ``bfloat16`` for the convolutions (the features handed out are
-            float32 in both cases).
+        precision: one of `devices.PRECISIONS`, for the convolutions (the features handed out are
+            float32 in all cases).
         name: what the manifest and messages call this encoder.
     """
 
@@ -109,6 +110,10 @@ class VGG(nn.Module):
         """All that can be read: `layers`, and ``pool5`` where they reach into block 5."""
         return (*self.layers, POOL5) if self.layers[-1].startswith("relu5") else self.layers
 
+    def arithmetic(self) -> AbstractContextManager[None]:
+        """Computes as `precision` says; for derivatives too, which take place outside `forward`."""
+        return devices.arithmetic(self.device, self.precision)
+
     def forward(self, image: Tensor, layers: Iterable[str]) -> dict[str, Tensor]:
         """The features at the given layers, in one pass that stops at the deepest of them.
 
@@ -135,7 +140,7 @@ class VGG(nn.Module):
         pool, bfloat16 = POOLINGS[self.pooling], self.precision == "bfloat16"
         autocast = torch.autocast(self.device.type, torch.bfloat16) if bfloat16 else nullcontext()
         x, block = image - self.mean, 1
-        with autocast:
+        with self.arithmetic(), autocast:
             for layer in self.taps:
                 if len(features) == len(wanted):
                     break
@@ -157,14 +162,52 @@ class VGG(nn.Module):
     def convolve(self, x: Tensor, layer: str) -> Tensor:
         """The convolution of a layer, padded, before its rectifier."""
         conv = f"conv{layer[4:]}"
-        # A side of one pixel, as relu5_1 has of 16, holds nothing to reflect: it is repeated.
-        mode = "reflect" if min(x.shape[-2:]) > 1 else "replicate"
-        x = F.pad(x, (1, 1, 1, 1), mode="constant" if self.padding == "zeros" else mode)
+        x = self._padded(x)
         weight, bias = self.get_buffer(f"{conv}_weight"), self.get_buffer(f"{conv}_bias")
         if self.is_separable(layer):
             x = F.conv2d(x, self.get_buffer(f"{conv}_depthwise"), groups=x.shape[1])
-            return pointwise(x, weight.flatten(1), bias)
+            if x.is_cpu:
+                return pointwise(x, weight.flatten(1), bias)
         return F.conv2d(x, weight, bias)
+
+    def _padded(self, x: Tensor) -> Tensor:
+        if self.padding == "zeros":
+            return F.pad(x, (1, 1, 1, 1))
+        # A side of one pixel, as relu5_1 has of 16, holds nothing to reflect: it is repeated.
+        if min(x.shape[-2:]) == 1:
+            return F.pad(x, (1, 1, 1, 1), mode="replicate")
+        return _Reflected.apply(x) if x.is_cuda else F.pad(x, (1, 1, 1, 1), mode="reflect")
+
+
+class _Reflected(torch.autograd.Function):
+    """(B, N, H, W) -> (B, N, H + 2, W + 2), by reflection, for GPUs: channels last, as the
+    convolutions want them, and the derivative summed in one order. torch's own makes channels
+    first, and sums in whatever order threads come."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        batch, channels, height, width = x.shape
+        padded = torch.empty(
+            (batch, channels, height + 2, width + 2),
+            dtype=x.dtype,
+            device=x.device,
+            memory_format=torch.channels_last,
+        )
+        padded[..., 1:-1, 1:-1] = x
+        for edge, inside in ((0, 2), (-1, -3)):
+            padded[..., 1:-1, edge] = padded[..., 1:-1, inside]
+        for edge, inside in ((0, 2), (-1, -3)):
+            padded[..., edge, :] = padded[..., inside, :]
+        return padded
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        gradient = gradients[0].clone(memory_format=torch.channels_last)
+        for edge, inside in ((0, 2), (-1, -3)):
+            gradient[..., inside, :] += gradient[..., edge, :]
+        for edge, inside in ((0, 2), (-1, -3)):
+            gradient[..., 1:-1, inside] += gradient[..., 1:-1, edge]
+        return gradient[..., 1:-1, 1:-1]
 
 
 def forward_differences(image: Tensor) -> Tensor:
