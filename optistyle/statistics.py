@@ -14,13 +14,15 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.backends import cuda
 from torch.nn import functional as F
 from torch.nn.grad import conv2d_weight
 
 #: Positions in one matrix product of `moments`.
-_BLOCK = 2**14
-#: Attention weights held at a time on a CPU, which fit its cache.
-_WEIGHTS = 2**21
+_BLOCK = 2**10
+#: Attention weights held at a time on a CPU, which fit its cache; and wherever else no fused
+#: kernel does without them: 64 MB, of which torch's plain attention makes up to five.
+_WEIGHTS, _UNFUSED = 2**21, 2**24
 _SIDE = 64
 #: Style positions that attention looks at, unless all are asked for: 256x256.
 MOST_KEYS = 2**16
@@ -96,9 +98,13 @@ def _products(a: Tensor, b: Tensor) -> Tensor:
         size = (a.shape[1], b.shape[1], 1, 1)
         return conv2d_weight(_rows(b), size, _rows(a)).flatten(1)
     # Matrix products of few rows are summed naively by some libraries: for 8 channels over 2**20
-    # positions one product was wrong by 1e-3 relative, and blocks by 1e-5.
-    blocks = zip(positions(a).split(_BLOCK, 1), positions(b).split(_BLOCK, 1), strict=True)
-    return torch.stack([x @ y.T for x, y in blocks]).sum(0)
+    # positions one product was wrong by 1e-3 relative, and blocks by 1e-5. Together, they also
+    # keep a GPU busy, which one product of so many positions does not.
+    x, y = positions(a), positions(b).T
+    whole = len(y) - len(y) % _BLOCK
+    blocks = x[:, :whole].unflatten(1, (-1, _BLOCK)).transpose(0, 1)
+    products = blocks @ y[:whole].unflatten(0, (-1, _BLOCK))
+    return products.sum(0) + x[:, whole:] @ y[whole:]
 
 
 def pointwise(features: Tensor, matrix: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -247,8 +253,8 @@ def gather(
 
     Args:
         queries: (B, M_c, D). keys: (B, M_s, D). values: (B, M_s, N). bias: (M_s,) or none.
-        chunk: queries at a time through the fused attention. In float32 on a CPU there are fewer
-            at a time, and `pointwise` is faster than the fused kernel.
+        chunk: queries at a time through the fused attention; fewer where the device has none for
+            these shapes. In float32 on a CPU `pointwise` is faster than the fused kernel.
 
     Returns:
         (B, M_c, N).
@@ -262,17 +268,29 @@ def gather(
         queries, keys = (F.pad(x, (0, width - depth)) for x in (queries, keys))
     if depth > width:
         values = F.pad(values, (0, depth - width))
+    # It reads biases by eights; what is beyond the last counts for nothing.
+    if bias is not None and (spare := -len(bias) % 8):
+        bias = F.pad(bias, (0, spare), value=-math.inf)
+        keys, values = (F.pad(x, (0, 0, 0, spare)) for x in (keys, values))
+
+    def inputs(part: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
+        mask = None if bias is None else bias.expand(1, 1, part.shape[1], -1)
+        return part[:, None].contiguous(), keys[:, None], values[:, None], mask
+
+    if not (queries.is_cuda and _fuses(*inputs(queries[:, :chunk]))):
+        chunk = min(chunk, max(1, _UNFUSED // (len(keys) * keys.shape[1])))
     parts = [
-        F.scaled_dot_product_attention(
-            part[:, None].contiguous(),
-            keys[:, None],
-            values[:, None],
-            attn_mask=None if bias is None else bias.expand(1, 1, part.shape[1], -1),
-            scale=sharpness,
-        )
+        F.scaled_dot_product_attention(*inputs(part), scale=sharpness)
         for part in queries.split(chunk, dim=1)
     ]
     return torch.cat(parts, dim=2)[:, 0, :, :width]
+
+
+def _fuses(queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None) -> bool:
+    """Whether CUDA's attention makes no weights; of its kernels this one takes float32, any width
+    by fours, and a mask repeated over queries as it is."""
+    sizes = cuda.SDPAParams(queries, keys, values, mask, 0.0, False, False)
+    return bool(cuda.can_use_efficient_attention(sizes))
 
 
 def _gather(queries: Tensor, keys: Tensor, values: Tensor, bias: Tensor | None) -> Tensor:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn import functional as F
 
 from optistyle import statistics
@@ -289,3 +290,49 @@ def test_a_sample_leaves_out_what_is_transparent(generator: torch.Generator) -> 
     exact = statistics.attend(content, style, uniform(content), weights)
     sampled = statistics.attend(content, style, uniform(content), weights, most=100)
     torch.testing.assert_close(sampled, exact)
+
+
+@pytest.mark.parametrize("opaque", [13, 16])
+def test_gathering_by_torchs_attention(opaque: int, generator: torch.Generator) -> None:
+    """As anywhere but in float32 on a CPU; biases of any number."""
+    queries, keys, values = (
+        torch.randn(2, count, width, generator=generator, dtype=torch.float64)
+        for count, width in ((9, 4), (opaque, 4), (opaque, 6))
+    )
+    bias = torch.rand(opaque, generator=generator, dtype=torch.float64).log()
+    bias[3] = -torch.inf
+    gathered = statistics.gather(queries, keys, values, 0.7, bias, chunk=4)
+    expected = (0.7 * queries @ keys.mT + bias).softmax(2) @ values
+    torch.testing.assert_close(gathered, expected)
+
+
+@pytest.mark.parametrize("fused", [True, False])
+def test_attention_on_a_gpu_holds_few_weights(fused: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where no kernel does without them they, and four copies, take less than 500 MB."""
+    taken: list[tuple[int, int]] = []
+
+    def attention(queries: Tensor, keys: Tensor, values: Tensor, *_: None, scale: float) -> Tensor:
+        taken.append((queries.shape[2], keys.shape[2]))
+        return values.new_empty(*queries.shape[:3], values.shape[3])
+
+    monkeypatch.setattr(F, "scaled_dot_product_attention", attention)
+    monkeypatch.setattr(statistics, "_fuses", lambda *_: fused)
+    for keys in (2**12, 2**16, 2**20):
+        with FakeTensorMode():
+            query = torch.empty(1, 2**14, 512, device="cuda")
+            key = torch.empty(1, keys, 512, device="cuda")
+            statistics.gather(query, key, key)
+        assert sum(queries for queries, _ in taken) == 2**14
+        most = max(queries for queries, _ in taken)
+        assert {count for _, count in taken} == {keys}
+        assert most == 4096 if fused else 5 * 4 * most * keys < 500e6
+        taken.clear()
+
+
+def test_products_in_blocks_and_a_rest(generator: torch.Generator) -> None:
+    for height in (1, 3, 512, 1025):
+        a, b = (
+            torch.randn(1, n, height, 5, generator=generator, dtype=torch.float64) for n in (3, 4)
+        )
+        expected = statistics.positions(a) @ statistics.positions(b).T
+        torch.testing.assert_close(statistics._products(a, b), expected)
