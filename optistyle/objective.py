@@ -14,15 +14,16 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from optistyle import ranks
+from optistyle import devices, ranks
 from optistyle.encoders.vgg import VGG
 from optistyle.errors import InputError
+from optistyle.graphs import Replayed
 from optistyle.losses.base import LossTerm, Reference, References, Statistic, Target, cut
 from optistyle.tiles import Tile, TiledReference, refer, tiling
 
@@ -30,6 +31,8 @@ from optistyle.tiles import Tile, TiledReference, refer, tiling
 Terms = Mapping[str, tuple[float, LossTerm]]
 #: A term's name, and a name in its statistic.
 Sum = tuple[str, str]
+#: Makes the losses as numbers, with their sum as ``total``, once they are there.
+Reading = Callable[[], dict[str, float]]
 
 
 class Measured:
@@ -125,12 +128,13 @@ class Objective:
         layers = frozenset[str]().union(*(term.layers for _, term in terms.values()))
 
         measured = Measured() if measured is None else measured
-        references = References(
-            refer(encoder, *content, layers, tile),
-            [measured(encoder, layers, *style, tile) for style in styles],
-            shares,
-        )
-        targets = {name: term.target(references) for name, (_, term) in terms.items()}
+        with encoder.arithmetic():
+            references = References(
+                refer(encoder, *content, layers, tile),
+                [measured(encoder, layers, *style, tile) for style in styles],
+                shares,
+            )
+            targets = {name: term.target(references) for name, (_, term) in terms.items()}
         tiles = tiling(encoder, layers, content[0].shape[-2:], tile)
         return cls(encoder, terms, targets, layers, tiles, tile is not None and ranks.count() > 1)
 
@@ -139,17 +143,45 @@ class Objective:
 
         Where ranks share the tiles it has no derivative: `gradient` gives it.
         """
-        parts = _joined(self._sums(cut(image, t.crop), t) for t in self._own)
-        return self._scores(self._whole(parts, image))
+        with self.encoder.arithmetic():
+            parts = _joined(self._sums(cut(image, t.crop), t) for t in self._own)
+            return self._scores(self._whole(parts, image))
 
     def evaluate(self, image: Tensor) -> dict[str, float]:
         """The losses as numbers, with their sum as ``total``, without a gradient."""
         with torch.no_grad():
-            losses = self(image)
-            return _numbers(ranks.joined(_first(losses)) if self.shared else losses)
+            losses = torch.stack(list(self(image).values()))
+            return self._numbers(ranks.joined({"": _first(losses)})[""] if self.shared else losses)
 
     def gradient(self, image: Tensor) -> tuple[dict[str, float], Tensor]:
         """The losses as numbers, and the derivative of their sum, (1, 3, H, W)."""
+        losses, gradient = self.slope(image)
+        return self._numbers(losses), gradient
+
+    def gradients(self) -> Callable[[Tensor], tuple[Reading, Tensor]]:
+        """`gradient` for many images of one size, whose losses are read when they are asked for.
+
+        On a GPU it is replayed (see `graphs`); the memory for that is held as long as this is.
+        """
+        alone = self.encoder.device.type == "cuda" and not self.shared
+        slope = Replayed(self.slope) if alone else self.slope
+
+        def look(image: Tensor) -> tuple[Reading, Tensor]:
+            losses, gradient = slope(image)
+            arriving = devices.fetched(losses)
+            return lambda: self._numbers(arriving()), gradient
+
+        return look
+
+    def slope(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        """The losses in the terms' order, (T,), and the derivative of their sum, (1, 3, H, W).
+
+        Unless ranks share the tiles, nothing in it waits for the device.
+        """
+        with self.encoder.arithmetic():
+            return self._slope(image)
+
+    def _slope(self, image: Tensor) -> tuple[Tensor, Tensor]:
         own = self._own
         crops = [cut(image.detach(), tile.crop).requires_grad_() for tile in own]
         looks = zip(crops, own, strict=True)
@@ -158,9 +190,8 @@ class Objective:
             sums = _joined(self._sums(crop, tile) for crop, tile in looks)
         whole = self._whole(sums, image)
         leaves = {name: x.detach().requires_grad_() for name, x in whole.items()}
-        losses = self._scores(leaves)
-        total = sum(losses.values(), start=torch.zeros(()))
-        found = torch.autograd.grad(total, list(leaves.values()), materialize_grads=True)
+        losses = torch.stack(list(self._scores(leaves).values()))
+        found = torch.autograd.grad(losses.sum(), list(leaves.values()), materialize_grads=True)
         slopes = dict(zip(leaves, found, strict=True))
 
         gradient = torch.zeros_like(image)
@@ -172,9 +203,13 @@ class Objective:
             cut(gradient, tile.crop).add_(derivative)
         if self.shared:
             # Rank 0's numbers for all: what is decided by them is decided alike.
-            losses = ranks.joined({"": gradient, **_first(losses)})
-            gradient = losses.pop("")
-        return _numbers(losses), gradient
+            both = ranks.joined({"gradient": gradient, "losses": _first(losses)})
+            losses, gradient = both["losses"], both["gradient"]
+        return losses.detach(), gradient
+
+    def _numbers(self, losses: Tensor) -> dict[str, float]:
+        numbers = dict(zip(self.terms, losses.tolist(), strict=True))
+        return {"total": math.fsum(numbers.values()), **numbers}
 
     @property
     def _own(self) -> Sequence[Tile]:
@@ -216,12 +251,7 @@ def _joined(parts: Iterable[Mapping[Sum, Tensor]]) -> dict[Sum, Tensor]:
     return whole
 
 
-def _first(losses: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def _first(losses: Tensor) -> Tensor:
     """What adds up over ranks to rank 0's losses; in float64, apart from large gradients."""
-    own = {name: x.detach().double() for name, x in losses.items()}
-    return own if ranks.rank() == 0 else {name: torch.zeros_like(x) for name, x in own.items()}
-
-
-def _numbers(losses: Mapping[str, Tensor]) -> dict[str, float]:
-    numbers = dict(zip(losses, torch.stack(list(losses.values())).tolist(), strict=True))
-    return {"total": math.fsum(numbers.values()), **numbers}
+    own = losses.detach().double()
+    return own if ranks.rank() == 0 else torch.zeros_like(own)

@@ -51,14 +51,17 @@ def steps(
         The weighted losses by name, with ``total``, of the image *before* the step (the image that
         was evaluated); the progress after it; and a line about a divergence, or None.
     """
+    look = objective.gradients()
     while progress.iteration < iterations and progress.retreats <= RETREATS:
-        losses, gradient = objective.gradient(progress.image)
+        read, gradient = look(progress.image)
+        # Before the losses are read: a GPU then has work while we look at them.
+        image, state = solver.step(progress.image, gradient, progress.state)
+        losses = read()
         total, warning = losses["total"], None
         progress = replace(progress, iteration=progress.iteration + 1)
         if math.isfinite(total) and total <= EXPLODED * progress.best:
             if total < progress.best:
                 progress = replace(progress, best=total, best_image=progress.image)
-            image, state = solver.step(progress.image, gradient, progress.state)
             progress = replace(progress, image=image, state=state)
         else:
             warning = (

@@ -338,7 +338,7 @@ def test_from_and_what_it_may_not_overwrite(folder: Path) -> None:
 
 
 # The plan's timing builds 2 objectives and takes 4 gradients before the run's own.
-@pytest.mark.parametrize(("method", "call"), [("build", 1), ("build", 3), ("gradient", 6)])
+@pytest.mark.parametrize(("method", "call"), [("build", 1), ("build", 3), ("slope", 6)])
 def test_ctrl_c_saves_and_resume_goes_on(
     folder: Path, monkeypatch: pytest.MonkeyPatch, method: str, call: int
 ) -> None:

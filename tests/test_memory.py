@@ -155,6 +155,16 @@ def test_other_errors_are_not_called_a_shortage(tiny: VGG) -> None:
         raise error
 
 
+def test_free_counts_what_torch_has_and_does_not_use(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, found in (
+        ("mem_get_info", (10, 100)),
+        ("memory_reserved", 50),
+        ("memory_allocated", 20),
+    ):
+        monkeypatch.setattr(torch.cuda, name, lambda device, found=found: found)
+    assert memory.free(torch.device("cuda")) == 40
+
+
 def test_free_knows_of_containers(monkeypatch: pytest.MonkeyPatch) -> None:
     files = {
         "/proc/meminfo": "MemTotal: 16000 kB\nMemAvailable:  8000 kB\nHugePages_Total:  0\n",

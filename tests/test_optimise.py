@@ -13,7 +13,7 @@ from torch import Tensor
 
 from optistyle.encoders.vgg import VGG
 from optistyle.losses import Content, GramStyle
-from optistyle.objective import Objective
+from optistyle.objective import Objective, Reading
 from optistyle.optimise import EXPLODED, RETREATS, Progress, outcome, steps
 from optistyle.solvers import LBFGS, Adam, Solver
 
@@ -31,10 +31,13 @@ class Bowl:
     def evaluate(self, image: Tensor) -> dict[str, float]:
         return {"total": float((image - 0.3).square().mean())}
 
-    def gradient(self, image: Tensor) -> tuple[dict[str, float], Tensor]:
+    def gradients(self) -> Callable[[Tensor], tuple[Reading, Tensor]]:
+        return self.look
+
+    def look(self, image: Tensor) -> tuple[Reading, Tensor]:
         self.count += 1
         total = self.spoil(self.count, self.evaluate(image)["total"])
-        return {"total": total}, 2 * (image - 0.3) / image.numel()
+        return lambda: {"total": total}, 2 * (image - 0.3) / image.numel()
 
 
 def begin(solver: Solver, image: Tensor) -> Progress:

@@ -292,12 +292,12 @@ def test_iterators_of_one_run_are_one(pair: tuple[Tensor, Tensor], tiny: VGG) ->
     ("method", "call", "done"),
     [
         ("build", 1, 0),
-        ("gradient", 1, 0),
-        ("gradient", 3, 2),
+        ("slope", 1, 0),
+        ("slope", 3, 2),
         ("evaluate", 1, 4),
         ("build", 2, 4),
-        ("gradient", 5, 4),
-        ("gradient", 7, 6),
+        ("slope", 5, 4),
+        ("slope", 7, 6),
     ],
 )
 def test_ctrl_c_at_any_moment(
@@ -384,7 +384,7 @@ def test_observers_end_whatever_happens(
     seen = Seen()
     stylize(*pair, SMALL, encoder=tiny, observers=[seen])
     assert seen.log == ["started 2", "0.1", "0.2", "0.3", "0.4", "1.1", "1.2", "1.3", "ended"]
-    interrupt_at(monkeypatch, "gradient", 2)
+    interrupt_at(monkeypatch, "slope", 2)
     seen = Seen()
     stylize(*pair, SMALL, encoder=tiny, observers=[seen])
     assert seen.log == ["started 2", "0.1", "ended"]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from optistyle.encoders.layers import DIFFERENCES, IMAGE
@@ -40,8 +39,9 @@ class TotalVariation:
 
     def target(self, references: References) -> Target:
         longer = max(references.content.size(DIFFERENCES))
-        scale = torch.tensor((longer / 512) ** (2 if self.form == "squared" else 1))
-        return Target(content_weights(references, self.layers), values={"scale": scale})
+        weights = content_weights(references, self.layers)
+        factor = (longer / 512) ** (2 if self.form == "squared" else 1)
+        return Target(weights, values={"scale": weights[DIFFERENCES].new_tensor(factor)})
 
     def statistic(self, features: Features, target: Target) -> Statistic:
         differences = features[DIFFERENCES]

@@ -74,4 +74,6 @@ class WassersteinStyle:
         return weighted_total(self.layer_weights, distance)
 
     def _regular(self, covariance: Tensor) -> Tensor:
-        return covariance + self.eps * torch.eye(len(covariance)).to(covariance)
+        size = len(covariance)
+        diagonal = torch.eye(size, dtype=covariance.dtype, device=covariance.device)
+        return covariance + self.eps * diagonal
