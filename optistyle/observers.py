@@ -8,6 +8,7 @@ import sys
 import time
 import warnings
 from collections.abc import Callable, Sequence
+from concurrent import futures
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
@@ -223,6 +224,9 @@ class ProgressBar(Observer):
 class Snapshots(Observer):
     """Writes the picture as it is every so many iterations: ``out-00050.png`` beside ``out.png``.
 
+    A thread of its own fetches, encodes and writes it while the run goes on, one at a time; what
+    goes wrong is raised at the next, or at the end.
+
     Args:
         output: the file whose name and format they take.
         every: iterations between two, counted over all scales.
@@ -233,6 +237,8 @@ class Snapshots(Observer):
         if every < 1:
             raise InputError(f"snapshots every {every} iterations: it must be 1 or more")
         self._output, self._every, self._inputs = output, every, inputs
+        self._writer = futures.ThreadPoolExecutor(1)
+        self._writing: futures.Future[None] | None = None
 
     def _path(self, count: int) -> Path:
         return self._output.with_name(f"{self._output.stem}-{count:05d}{self._output.suffix}")
@@ -245,7 +251,20 @@ class Snapshots(Observer):
     def stepped(self, step: Step) -> None:
         count = len(step.checkpoint.trace)
         if count % self._every == 0:
-            images.write(self._path(count), step.picture())
+            self._wait()
+            self._writing = self._writer.submit(self._write, self._path(count), step.picture)
+
+    def _write(self, path: Path, picture: Callable[[], Picture]) -> None:
+        images.write(path, picture())
+
+    def _wait(self) -> None:
+        if self._writing is not None:
+            futures.wait([self._writing])  # which Ctrl-C may end
+            writing, self._writing = self._writing, None
+            writing.result()
+
+    def ended(self) -> None:
+        self._wait()
 
 
 class Checkpoints(Observer):

@@ -415,7 +415,7 @@ class Run:
 
     def _picture(self, image: Tensor, size: tuple[int, int]) -> Picture:
         """The image, resized, in the content's colours where that is asked for, with its alpha."""
-        pixels, alpha = images.resize(image, size).cpu(), self._content.alpha
+        pixels, alpha = devices.fetched(images.resize(image, size))(), self._content.alpha
         if self.recipe.original_colors == "luminance":
             pixels = colors.keep_luminance(pixels, images.resize(self._content.pixels, size))
         return Picture(pixels, None if alpha is None else images.resize(alpha, size))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import threading
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -113,6 +114,43 @@ def test_snapshots_never_overwrite_an_input(run: Run, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"is the input .* as well"):
         run.finish([Snapshots(tmp_path / "out.png", 2, [start])])
     assert [path.read_bytes() for path in tmp_path.iterdir()] == [before]
+
+
+def test_the_run_does_not_wait_for_a_snapshot(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """But for the one before, and at the end."""
+    go, written = threading.Event(), []
+
+    def write(path: Path, picture: Picture) -> None:
+        assert go.wait(60)
+        written.append((path.name, picture.width))
+
+    monkeypatch.setattr(images, "write", write)
+    observer = Snapshots(tmp_path / "out.png", 3)
+    observer.started(run.schedule)
+    for step in run:
+        observer.stepped(step)
+        if step.scale == 0 and step.iteration == 4:
+            assert not written
+            go.set()
+    observer.ended()
+    assert written == [("out-00003.png", 32), ("out-00006.png", 48)]
+
+
+@pytest.mark.parametrize("every", [3, 7])
+def test_a_snapshot_that_fails_ends_the_run(
+    every: int, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At the next one, or at the end."""
+
+    def full(path: Path, data: bytes) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(images, "write_whole", full)
+    with pytest.raises(InputError, match=f"out-0000{every}.png cannot be written: No space"):
+        run.finish([Snapshots(tmp_path / "out.png", every)])
+    assert len(run.checkpoint.trace) == {3: 6, 7: 7}[every]
 
 
 @pytest.mark.parametrize("every", [0, -3])
