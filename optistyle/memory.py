@@ -333,7 +333,8 @@ def _pair(pixels: int) -> int:
 def free(device: torch.device) -> int | None:
     """Bytes free on a device; None where that cannot be known."""
     if device.type == "cuda":
-        return torch.cuda.mem_get_info(device)[0]
+        unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return torch.cuda.mem_get_info(device)[0] + unused
     try:
         room = _fields("/proc/meminfo")["MemAvailable:"] * 1024
     except (OSError, KeyError):

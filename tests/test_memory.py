@@ -127,7 +127,7 @@ def test_too_large_is_refused_before_the_work(
         RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes"),
     ],
 )
-@pytest.mark.parametrize("method", ["build", "gradient"])
+@pytest.mark.parametrize("method", ["build", "slope"])
 def test_running_out_says_what_would_fit(
     tiny: VGG,
     picture: Callable[..., Tensor],
