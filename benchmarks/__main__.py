@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import click
+import torch
 
-from benchmarks import baselines, calibration, encoders, metrics, parts, race, speed
+from benchmarks import baselines, calibration, encoders, gpu, metrics, parts, race, speed
 
 
 @click.group(invoke_without_command=True)
@@ -25,6 +26,14 @@ def main(context: click.Context) -> None:
 def speed_command(sizes: tuple[int, ...], rounds: int, vgg: bool) -> None:
     """Seconds per iteration, and the default run."""
     speed.main(sizes, rounds, vgg)
+
+
+@main.command("gpu")
+def gpu_command() -> None:
+    """Whole optimisations on a GPU, and how much of the chip they use (ten minutes or so)."""
+    if not torch.cuda.is_available():
+        raise click.ClickException("no CUDA GPU is here to measure")
+    gpu.main()
 
 
 @main.command("parts")

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-from skimage import data
 from torch import Tensor
 
 from optistyle.images import read, resize
@@ -31,6 +30,8 @@ def centre_square(image: Tensor, size: int) -> Tensor:
 
 def photograph(name: str) -> Tensor:
     """One of scikit-image's photographs, (1, 3, H, W)."""
+    from skimage import data
+
     pixels = torch.from_numpy(getattr(data, name)().copy())
     return pixels[..., :3].permute(2, 0, 1)[None].float() / 255
 

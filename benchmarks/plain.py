@@ -90,6 +90,7 @@ def optimise(
     """The picture after that many evaluations, and the seconds per evaluation.
 
     Args:
+        encoder, content, style: all on one device.
         stay: weight of the mean of (x - clip(x, 0, 1))², which keeps the picture in range.
     """
     loss = gatys(encoder, content, style)
@@ -105,8 +106,15 @@ def optimise(
         return value
 
     optimizer.step(closure)  # warm-up, not timed
-    started = time.perf_counter()
+    started = now(image.device)
     for _ in range(iterations - 1):
         optimizer.step(closure)
-    seconds = (time.perf_counter() - started) / max(1, iterations - 1)
+    seconds = (now(image.device) - started) / max(1, iterations - 1)
     return image.detach(), seconds
+
+
+def now(device: torch.device) -> float:
+    """The time, once the device has done all that it was given."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter()

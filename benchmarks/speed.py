@@ -90,11 +90,11 @@ def gradient_errors(size: int, iterations: int = 60) -> list[dict[str, Any]]:
     return rows
 
 
-def default_run(encoder: str, size: int = 512) -> dict[str, Any]:
+def default_run(encoder: str, photograph: Tensor, size: int = 512) -> dict[str, Any]:
     """Wall time and peak memory of ``optistyle run`` with its defaults, start-up included."""
     with tempfile.TemporaryDirectory() as folder:
         content, style = Path(folder) / "content.png", Path(folder) / "style.png"
-        content.write_bytes(encode(pairs.photograph("astronaut")))
+        content.write_bytes(encode(photograph))
         style.write_bytes(encode(pairs.painting("swirls")))
         command = [sys.executable, "-m", "optistyle", "run", str(content), str(style), "-q"]
         command += ["--encoder", encoder, "--size", str(size), "-o", str(Path(folder) / "out.png")]
@@ -109,7 +109,8 @@ def default_run(encoder: str, size: int = 512) -> dict[str, Any]:
 
 def main(sizes: tuple[int, ...], rounds: int, vgg_run: bool) -> None:
     rows = per_iteration(sizes, rounds)
-    runs = [default_run(encoder) for encoder in (["slim", "vgg19"] if vgg_run else ["slim"])]
+    astronaut, names = pairs.photograph("astronaut"), ["slim", "vgg19"] if vgg_run else ["slim"]
+    runs = [default_run(encoder, astronaut) for encoder in names]
     found = {
         "iterations": rows,
         "ratios": ratios(rows),

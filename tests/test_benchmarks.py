@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 
 import pytest
 import torch
+from click.testing import CliRunner
+from conftest import random_convolutions
 from torch import Tensor
 
 pytest.importorskip("skimage", reason="the benchmarks use scikit-image's photographs")
 
-from benchmarks import encoders, metrics, pairs, parts, plain, race, record, speed
+from benchmarks import encoders, gpu, metrics, pairs, parts, plain, race, record, speed
+from benchmarks.__main__ import main
 from optistyle.encoders import load
 from optistyle.encoders.layers import BLOCK_STARTS
 from optistyle.encoders.vgg import VGG
@@ -115,6 +120,41 @@ def test_ratios_are_against_the_plain_loop_on_the_same_weights() -> None:
     row = {"size": 8, "plain VGG-19": 6.0, "plain slim": 2.0, "VGG-19": 3.0, "slim": 0.5}
     found = speed.ratios([row, row])
     assert [x["times as fast as the plain loop"] for x in found] == [1, 1, 2, 4]
+
+
+def test_the_gpus_benchmark_in_miniature(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a CPU: the same functions, 32 times smaller."""
+    monkeypatch.setattr(record, "RESULTS", tmp_path)
+    gpu.main("cpu", size=16, iterations=4)
+    (path,) = tmp_path.iterdir()
+    found = json.loads(path.read_text())["rows"]
+    precisions = [row["precision"] for row in found["rates"]]
+    assert precisions[0] == "float32"
+    assert [(x["px"], x["precision"]) for x in found["loops"]] == [
+        (px, precision) for px in (16, 64) for precision in precisions
+    ]
+    for row in found["loops"]:
+        assert 0 < row["seconds"] < 2 * row["with targets"]
+        assert row["times as fast"] > 0
+        assert 0 < row["of the chip's"] < 1
+    exact = found["errors"][0]
+    assert exact["at the start"] == exact["after 4"] == 0
+    assert all(row["graph"] == 0 for row in found["errors"])
+    assert [row["px"] for row in found["largest"]] == [256] * len(precisions)
+    assert found["run"][0]["seconds"] > 0
+
+
+def test_the_gpus_benchmark_without_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    result = CliRunner().invoke(main, ["gpu"])
+    assert result.exit_code == 1
+    assert result.output == "Error: no CUDA GPU is here to measure\n"
+
+
+def test_operations_of_vgg19() -> None:
+    """379 GFLOP there and back at 512 px, to relu5_1."""
+    encoder = VGG(random_convolutions((64, 128, 256, 512, 512), "relu5_2"), mean=torch.zeros(3))
+    assert gpu.operations(encoder, 512) == pytest.approx(379e9, rel=0.005)
 
 
 def test_parts_are_measured_in_a_process_of_their_own() -> None:
