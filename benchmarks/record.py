@@ -6,12 +6,14 @@ import json
 import os
 import platform
 import subprocess
+from collections.abc import Callable, Mapping
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from optistyle.images import write_whole
 from optistyle.run import versions
 
 RESULTS = Path(__file__).parent / "results"
@@ -49,6 +51,15 @@ def save(name: str, rows: Any) -> Path:
     path = RESULTS / f"{name}-{now:%Y-%m-%d}.json"
     path.write_text(json.dumps(content, indent=1) + "\n")
     return path
+
+
+def kept(path: Path, facts: Mapping[str, Any], measure: Callable[[], Mapping[str, Any]]) -> Any:
+    """A row, from its file where it was measured before."""
+    if not path.exists():
+        write_whole(path, json.dumps({**facts, **measure()}).encode())
+    row = json.loads(path.read_text())
+    print(json.dumps(row), flush=True)
+    return row
 
 
 def table(header: list[str], rows: list[list[Any]]) -> str:
