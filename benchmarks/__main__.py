@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from benchmarks import baselines, calibration, encoders, metrics, parts, race, speed
+from benchmarks import baselines, calibration, encoders, metrics, parts, race, schedules, speed
 
 
 @click.group(invoke_without_command=True)
@@ -45,6 +45,23 @@ def race_command(
 ) -> None:
     """How much sooner the plain loop's objective is reached."""
     race.main(names, size, iterations, count, own_pairs)
+
+
+@main.command("schedules")
+@click.option(
+    "--encoder",
+    "names",
+    type=click.Choice(["slim", "vgg19"]),
+    multiple=True,
+    default=("slim",),
+    show_default=True,
+)
+@click.option("--size", type=int, default=schedules.SIZE, show_default=True)
+@click.option("--work", type=click.Path(path_type=Path), default=Path("out/schedules"))
+@click.option("--own-pairs", is_flag=True, help="Our own pictures in place of the held-out set.")
+def schedules_command(names: tuple[str, ...], size: int, work: Path, own_pairs: bool) -> None:
+    """Schedules in the same work: pictures judged in an encoder that was not optimised."""
+    schedules.main(names, size, work, own_pairs)
 
 
 @main.command("encoders")

@@ -45,6 +45,7 @@ def made(folder: Path = RESULTS) -> dict[str, str]:
     return {
         **{name: plain(speed.get(name, ())) for name in ("ratios", "errors")},
         "race": plain(newest("race", folder)),
+        "schedules": plain(newest("schedules", folder).get("means", ())),
         **{name: plain(parts.get(name, ())) for name in ("tiles", "solver", "attention")},
     }
 

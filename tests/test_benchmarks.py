@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 
 import pytest
 import torch
@@ -12,12 +14,15 @@ from torch import Tensor
 
 pytest.importorskip("skimage", reason="the benchmarks use scikit-image's photographs")
 
-from benchmarks import encoders, metrics, pairs, parts, plain, race, record, speed
+import speed_tables
+
+from benchmarks import encoders, metrics, pairs, parts, plain, race, record, schedules, speed
 from optistyle.encoders import load
 from optistyle.encoders.layers import BLOCK_STARTS
 from optistyle.encoders.vgg import VGG
 from optistyle.losses import Content, GramStyle
 from optistyle.objective import Objective
+from optistyle.recipes import Recipe
 
 
 def test_the_plain_loop_minimises_the_same_objective(
@@ -109,6 +114,41 @@ def test_a_race_ends_at_the_goal(picture: Callable[..., Tensor]) -> None:
     found = race.race("slim", picture(32, 32, 0), picture(32, 32, 1), 10)
     assert found["float32: iterations"] <= 20
     assert 0 < found["float32: times sooner"] < math.inf
+
+
+@pytest.mark.parametrize("size", [96, 512])
+def test_all_schedules_have_the_default_ones_work(size: int) -> None:
+    assert schedules.steps(schedules.fitted(Recipe(), 512)) == schedules.steps(Recipe())
+    for contender in schedules.CONTENDERS.values():
+        scales = schedules.steps(schedules.fitted(contender, size))
+        assert len(scales) == len(schedules.steps(contender))
+        assert schedules.work(scales) == pytest.approx(180, abs=0.51)
+
+
+def test_schedules_are_judged_against_the_default_and_kept(
+    tmp_path: Path, tiny: VGG, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    contenders = {"default": Recipe(iterations=(4, 2, 2)), "single": Recipe(scales="single")}
+    monkeypatch.setattr(schedules, "CONTENDERS", contenders)
+    monkeypatch.setattr(schedules, "judge", lambda optimised: tiny)
+    monkeypatch.setattr(record, "RESULTS", tmp_path / "results")
+    images = dict(list(pairs.own(64).items())[:2])
+    rows = schedules.measure("slim", images, 64, tmp_path)
+    assert [row["iterations"] for row in rows] == 2 * ["4 at 32, 2 at 45, 2 at 64", "4 at 64"]
+    assert len(list(tmp_path.glob("*sheet.png"))) == 2
+    usual, single = schedules.means(rows)
+    assert usual["style"] == usual["content"] == "1 [1, 1]"
+    expected = math.sqrt(math.prod(
+        rows[i + 1]["gram_distance"] / rows[i]["gram_distance"] for i in (0, 2)
+    ))  # fmt: skip
+    assert float(single["style"].split()[0]) == pytest.approx(expected, rel=0.01)
+
+    monkeypatch.delattr(schedules, "Run")
+    monkeypatch.setattr(pairs, "own", lambda size: images)
+    schedules.main(["slim"], 64, tmp_path, own_pairs=True)
+    (saved,) = record.RESULTS.iterdir()
+    assert json.loads(saved.read_text())["rows"] == {"means": [usual, single], "pairs": rows}
+    assert "| slim | single | 4 at 64 |" in speed_tables.made(record.RESULTS)["schedules"]
 
 
 def test_ratios_are_against_the_plain_loop_on_the_same_weights() -> None:
