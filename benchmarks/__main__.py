@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from benchmarks import baselines, calibration, encoders, metrics, parts, race, speed
+from benchmarks import baselines, calibration, encoders, metrics, parts, race, sizes, speed
 
 
 @click.group(invoke_without_command=True)
@@ -45,6 +45,16 @@ def race_command(
 ) -> None:
     """How much sooner the plain loop's objective is reached."""
     race.main(names, size, iterations, count, own_pairs)
+
+
+@main.command("sizes")
+@click.argument("configurations", metavar="[ENCODER:PX:TILE]...", nargs=-1)
+def sizes_command(configurations: tuple[str, ...]) -> None:
+    """Memory and seconds of whole runs, up to 8192x8192 px, beside their plans'.
+
+    Each is recorded as soon as it has ended; the largest take half an hour or more.
+    """
+    sizes.main(configurations or sizes.USUAL)
 
 
 @main.command("encoders")

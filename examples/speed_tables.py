@@ -36,6 +36,13 @@ def plain(rows: Sequence[Row]) -> str:
     return record.table([*rows[0]], [[*row.values()] for row in rows]) + "\n"
 
 
+def sizes(folder: Path) -> list[Row]:
+    """The newest results of every size that has some."""
+    names = {path.stem.rsplit("-", 3)[0] for path in folder.glob("sizes-*.json")}
+    rows = [row for name in names for row in newest(name, folder)]
+    return sorted(rows, key=lambda row: (row["encoder"], row["px"]))
+
+
 def made(folder: Path = record.RESULTS) -> dict[str, str]:
     """Name -> table; nothing where a benchmark never ran."""
     speed, parts = newest("speed", folder), newest("parts", folder)
@@ -43,6 +50,7 @@ def made(folder: Path = record.RESULTS) -> dict[str, str]:
         **{name: plain(speed.get(name, ())) for name in ("ratios", "errors")},
         "race": plain(newest("race", folder)),
         **{name: plain(parts.get(name, ())) for name in ("tiles", "solver", "attention")},
+        "sizes": plain(sizes(folder)),
     }
 
 

@@ -20,6 +20,9 @@ growth of resident memory of one run on one CPU thread, content and style square
     vgg19             1024    256           1       888       789
     ================  =====  ====  ==========  ========  ========
 
+`python -m benchmarks sizes` holds whole runs, with the program and its pictures in them, against
+their plans: docs/speed.md.
+
 What tiles leave is images: the picture, the best one, gradients and L-BFGS's history, 12 bytes a
 pixel each, and the maps that targets are made from.
 """
