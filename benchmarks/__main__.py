@@ -6,7 +6,17 @@ from pathlib import Path
 
 import click
 
-from benchmarks import baselines, calibration, encoders, metrics, parts, race, schedules, speed
+from benchmarks import (
+    baselines,
+    calibration,
+    encoders,
+    metrics,
+    parts,
+    race,
+    schedules,
+    sizes,
+    speed,
+)
 
 
 @click.group(invoke_without_command=True)
@@ -62,6 +72,16 @@ def race_command(
 def schedules_command(names: tuple[str, ...], size: int, work: Path, own_pairs: bool) -> None:
     """Schedules in the same work: pictures judged in an encoder that was not optimised."""
     schedules.main(names, size, work, own_pairs)
+
+
+@main.command("sizes")
+@click.argument("configurations", metavar="[ENCODER:PX:TILE]...", nargs=-1)
+def sizes_command(configurations: tuple[str, ...]) -> None:
+    """Memory and seconds of whole runs, up to 8192x8192 px, beside their plans'.
+
+    Each is recorded as soon as it has ended; the largest take half an hour or more.
+    """
+    sizes.main(configurations or sizes.USUAL)
 
 
 @main.command("encoders")

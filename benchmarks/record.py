@@ -63,9 +63,11 @@ def kept(path: Path, facts: Mapping[str, Any], measure: Callable[[], Mapping[str
 
 
 def table(header: list[str], rows: list[list[Any]]) -> str:
-    """A Markdown table; numbers to three significant digits."""
+    """A Markdown table; numbers to three significant digits, None for what was not reached."""
 
     def cell(value: Any) -> str:
+        if value is None:
+            return "not reached"
         return f"{value:.3g}" if isinstance(value, float) else str(value)
 
     lines = [header, ["---"] * len(header), *([cell(x) for x in row] for row in rows)]

@@ -16,10 +16,11 @@ pytest.importorskip("skimage", reason="the benchmarks use scikit-image's photogr
 
 import speed_tables
 
-from benchmarks import encoders, metrics, pairs, parts, plain, race, record, schedules, speed
+from benchmarks import encoders, metrics, pairs, parts, plain, race, record, schedules, sizes, speed
 from optistyle.encoders import load
 from optistyle.encoders.layers import BLOCK_STARTS
 from optistyle.encoders.vgg import VGG
+from optistyle.errors import InputError
 from optistyle.losses import Content, GramStyle
 from optistyle.objective import Objective
 from optistyle.recipes import Recipe
@@ -155,6 +156,21 @@ def test_ratios_are_against_the_plain_loop_on_the_same_weights() -> None:
     row = {"size": 8, "plain VGG-19": 6.0, "plain slim": 2.0, "VGG-19": 3.0, "slim": 0.5}
     found = speed.ratios([row, row])
     assert [x["times as fast as the plain loop"] for x in found] == [1, 1, 2, 4]
+
+
+def test_a_run_is_held_against_its_plan(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(record, "RESULTS", tmp_path)
+    sizes.main(["slim:64:off", "slim:320:96"])
+    assert len(capsys.readouterr().out.splitlines()) == 2 + 4
+    (file,) = tmp_path.glob("sizes-slim-320-96-2*.json")
+    (row,) = json.loads(file.read_text())["rows"]
+    assert (row["encoder"], row["px"], row["tile"]) == ("slim", 320, 96)
+    assert 0.5 < row["forecast / GB"] < 1.5
+    assert 0 < row["seconds"] < row["seconds, start to end"]
+    with pytest.raises(InputError, match=r"'slim:64' is not ENCODER:PX:TILE"):
+        sizes.main(["slim:64"])
 
 
 def test_parts_are_measured_in_a_process_of_their_own() -> None:
