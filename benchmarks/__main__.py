@@ -7,7 +7,18 @@ from pathlib import Path
 import click
 import torch
 
-from benchmarks import baselines, calibration, encoders, gpu, metrics, parts, race, speed
+from benchmarks import (
+    baselines,
+    calibration,
+    encoders,
+    gpu,
+    metrics,
+    parts,
+    race,
+    schedules,
+    sizes,
+    speed,
+)
 
 
 @click.group(invoke_without_command=True)
@@ -54,6 +65,33 @@ def race_command(
 ) -> None:
     """How much sooner the plain loop's objective is reached."""
     race.main(names, size, iterations, count, own_pairs)
+
+
+@main.command("schedules")
+@click.option(
+    "--encoder",
+    "names",
+    type=click.Choice(["slim", "vgg19"]),
+    multiple=True,
+    default=("slim",),
+    show_default=True,
+)
+@click.option("--size", type=int, default=schedules.SIZE, show_default=True)
+@click.option("--work", type=click.Path(path_type=Path), default=Path("out/schedules"))
+@click.option("--own-pairs", is_flag=True, help="Our own pictures in place of the held-out set.")
+def schedules_command(names: tuple[str, ...], size: int, work: Path, own_pairs: bool) -> None:
+    """Schedules in the same work: pictures judged in an encoder that was not optimised."""
+    schedules.main(names, size, work, own_pairs)
+
+
+@main.command("sizes")
+@click.argument("configurations", metavar="[ENCODER:PX:TILE]...", nargs=-1)
+def sizes_command(configurations: tuple[str, ...]) -> None:
+    """Memory and seconds of whole runs, up to 8192x8192 px, beside their plans'.
+
+    Each is recorded as soon as it has ended; the largest take half an hour or more.
+    """
+    sizes.main(configurations or sizes.USUAL)
 
 
 @main.command("encoders")

@@ -13,7 +13,6 @@ schedule's result.
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -23,10 +22,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
-from benchmarks import pairs, record
+from benchmarks import encoders, pairs, record
 from optistyle import baselines, metrics
 from optistyle.baselines.adain import AdaIN
 from optistyle.baselines.base import Baseline
@@ -42,27 +40,17 @@ from optistyle.run import stylize
 
 SIZE = 512
 JUDGED = ("gram_distance", "content_distance", "self_similarity")
-_SHARED = pairs.ROOT.parent / "shared" / "weights"
 
 #: Content and style, (1, 3, H, W) each, to a painted one.
 Painter = Callable[[Tensor, Tensor], Tensor]
 
 
-def distilled(folder: Path) -> AdaIN:
+def distilled() -> AdaIN:
     """AdaIN between the published encoder4 and decoder4."""
-    theirs, _ = load_tensors(folder / "encoder4.pth")
-    matrix = theirs["conv0.weight"][:, :, 0, 0].double()
-    mean = -torch.linalg.solve(matrix, theirs["conv0.bias"].double())
-    weights = {
-        f"conv{key[4]}_{key[5]}{key[6:]}": x
-        for key, x in theirs.items()
-        if key[4] != "0" and "aux" not in key
-    }
-    first = torch.einsum("omhw,mi->oihw", weights["conv1_1.weight"].double(), matrix)
-    weights["conv1_1.weight"] = first.float()
-    encoder = VGG(weights, mean=mean.float(), pooling="max", name="vgg19-16x")
-    model = AdaIN(encoder, Decoder((16, 32, 64, 128)))
-    decoder, _ = load_tensors(folder / "decoder4.pth")
+    model = AdaIN(
+        encoders.compressed(encoders.COMPRESSED / "encoder4.pth"), Decoder((16, 32, 64, 128))
+    )
+    decoder, _ = load_tensors(encoders.COMPRESSED / "decoder4.pth")
     parts = ("weight", "bias")
     found = {f"{c}.{p}": decoder[f"{c.replace('_', '')}.{p}"] for c in CONVOLUTIONS for p in parts}
     model.decoder.load_state_dict(found)
@@ -74,10 +62,10 @@ def painters() -> dict[str, Painter]:
     models: dict[str, Baseline] = {
         name: baselines.load(name) for name in WARM_STARTS if baselines.packaged(name).is_file()
     }
-    if (_SHARED / "microast").is_dir():
-        models["microast"] = baselines.load("microast", files=[_SHARED / "microast"])
-    if (_SHARED / "vgg19-16x").is_dir():
-        models["adain, 16x"] = distilled(_SHARED / "vgg19-16x")
+    if (microast := pairs.SHARED / "weights" / "microast").is_dir():
+        models["microast"] = baselines.load("microast", files=[microast])
+    if encoders.COMPRESSED.is_dir():
+        models["adain, 16x"] = distilled()
 
     def feed_forward(model: Baseline, alpha: float = 1.0) -> Painter:
         def painter(content: Tensor, style: Tensor) -> Tensor:
@@ -105,7 +93,7 @@ def quality(work: Path, own_pairs: bool, names: tuple[str, ...]) -> list[dict[st
         for pair, (content, style) in _pairs(own_pairs).items():
             path = work / f"{name} {pair} {_version(name)}.json".replace(" ", "_")
             rows.append(
-                _kept(
+                record.kept(
                     path,
                     {"by": name, "pair": pair},
                     partial(_judged, painter, content, style, judge),
@@ -221,15 +209,6 @@ class _Race:
 _SINGLE = Recipe(size=SIZE, scales="single", iterations=(500,))
 
 
-def _kept(path: Path, facts: Mapping[str, Any], measure: Callable[[], Mapping[str, Any]]) -> Any:
-    """A row, from its file where it was measured before."""
-    if not path.exists():
-        path.write_text(json.dumps({**facts, **measure()}))
-    row = json.loads(path.read_text())
-    print(json.dumps(row), flush=True)
-    return row
-
-
 def warm_starts(work: Path, names: tuple[str, ...], count: int) -> list[dict[str, Any]]:
     """One row per start and pair; rows already in ``work`` are not measured again."""
     work.mkdir(parents=True, exist_ok=True)
@@ -240,12 +219,12 @@ def warm_starts(work: Path, names: tuple[str, ...], count: int) -> list[dict[str
         for start, recipe in (("500", _SINGLE), ("default", Recipe(size=SIZE))):
             path = work / f"{start} {pair}.json".replace(" ", "_")
             facts = {"start": start, "pair": pair}
-            rows.append(_kept(path, facts, partial(race.cold, recipe)))
+            rows.append(record.kept(path, facts, partial(race.cold, recipe)))
             goals[start] = rows[-1]["objective"]
         for name in names:
             path = work / f"{name} {pair}.json".replace(" ", "_")
             facts = {"start": name, "pair": pair}
-            rows.append(_kept(path, facts, partial(race.warm, name, goals)))
+            rows.append(record.kept(path, facts, partial(race.warm, name, goals)))
     # Times apart from the runs, which may take an hour on a machine that has other work.
     return [*rows, {"start": "timing", **race.timing(names)}]
 

@@ -22,10 +22,13 @@ from optistyle.encoders import load
 from optistyle.encoders.distil import SEPARABLE, WIDTHS
 from optistyle.encoders.procedural import calibration_images
 from optistyle.encoders.vgg import VGG, mean_activations, normalise
+from optistyle.encoders.weights import load_tensors
 from optistyle.metrics.distances import content_distance, gram_distances
 from optistyle.recipes import Recipe
 from optistyle.run import stylize
 
+#: VGG-19 compressed 16 times, by Wang et al. (collaborative distillation, CVPR 2020).
+COMPRESSED = pairs.SHARED / "weights" / "vgg19-16x"
 RECIPE = Recipe(gamma=0.0, scales="single", iterations=(150,), size=256)
 
 
@@ -46,6 +49,21 @@ def random_encoder() -> VGG:
         source = width
     encoder = VGG(weights, mean=torch.full((3,), 0.45), name="random")
     return normalise(encoder, mean_activations(encoder, calibration_images(8)))
+
+
+def compressed(file: Path) -> VGG:
+    """One of the encoders in `COMPRESSED`, as published."""
+    theirs, _ = load_tensors(file)
+    matrix = theirs["conv0.weight"][:, :, 0, 0].double()
+    mean = -torch.linalg.solve(matrix, theirs["conv0.bias"].double())
+    weights = {
+        f"conv{key[4]}_{key[5]}{key[6:]}": x
+        for key, x in theirs.items()
+        if key[4] != "0" and "aux" not in key
+    }
+    first = torch.einsum("omhw,mi->oihw", weights["conv1_1.weight"].double(), matrix)
+    weights["conv1_1.weight"] = first.float()
+    return VGG(weights, mean=mean.float(), pooling="max", name="vgg19-16x")
 
 
 def distances(judge: VGG, picture: Tensor, content: Tensor, style: Tensor) -> dict[str, float]:

@@ -10,7 +10,8 @@ from torch import Tensor
 from optistyle.images import read, resize
 
 ROOT = Path(__file__).parents[1]
-HELD_OUT = ROOT.parent / "shared" / "images"
+SHARED = ROOT.parent / "shared"
+HELD_OUT = SHARED / "images"
 
 #: Style and content numbers of the rc2021 set, and the field's usual pairs.
 _RC2021 = ((0, 0), (1, 5), (3, 19), (7, 42), (10, 30), (19, 43))

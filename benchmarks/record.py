@@ -6,12 +6,14 @@ import json
 import os
 import platform
 import subprocess
+from collections.abc import Callable, Mapping
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from optistyle.images import write_whole
 from optistyle.run import versions
 
 RESULTS = Path(__file__).parent / "results"
@@ -51,10 +53,21 @@ def save(name: str, rows: Any) -> Path:
     return path
 
 
+def kept(path: Path, facts: Mapping[str, Any], measure: Callable[[], Mapping[str, Any]]) -> Any:
+    """A row, from its file where it was measured before."""
+    if not path.exists():
+        write_whole(path, json.dumps({**facts, **measure()}).encode())
+    row = json.loads(path.read_text())
+    print(json.dumps(row), flush=True)
+    return row
+
+
 def table(header: list[str], rows: list[list[Any]]) -> str:
-    """A Markdown table; numbers to three significant digits."""
+    """A Markdown table; numbers to three significant digits, None for what was not reached."""
 
     def cell(value: Any) -> str:
+        if value is None:
+            return "not reached"
         return f"{value:.3g}" if isinstance(value, float) else str(value)
 
     lines = [header, ["---"] * len(header), *([cell(x) for x in row] for row in rows)]

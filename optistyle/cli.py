@@ -41,8 +41,9 @@ class _Group(click.Group):
         except FloatingPointError as error:
             _say(str(error))
             ranks.end(1)
-        except (click.Abort, KeyboardInterrupt):
-            _say("interrupted; nothing was written")
+        except (click.Abort, KeyboardInterrupt) as error:
+            kept = str(error.__cause__ or error)  # click has Abort in place of what we raised
+            _say(f"interrupted: {kept}" if kept else "interrupted; nothing was written")
             ranks.end(130)
         except Exception:
             if ranks.leads():
@@ -721,10 +722,6 @@ def compare(
     except comparing.LostWorkerError as error:
         _say(str(error))
         sys.exit(1)
-    except KeyboardInterrupt:
-        kept = sum(comparing.done(case) is not None for case in todo)
-        _say(f"interrupted: {kept} of {len(todo)} pictures are done and kept: start it again")
-        sys.exit(130)
     if not quiet:
         click.echo(comparing.markdown(found))
         click.echo(output / comparing.PAGE)

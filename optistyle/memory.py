@@ -20,6 +20,9 @@ growth of resident memory of one run on one CPU thread, content and style square
     vgg19             1024    256           1       888       789
     ================  =====  ====  ==========  ========  ========
 
+`python -m benchmarks sizes` holds whole runs, with the program and its pictures in them, against
+their plans: docs/speed.md.
+
 What tiles leave is images: the picture, the best one, gradients and L-BFGS's history, 12 bytes a
 pixel each, and the maps that targets are made from.
 """
@@ -216,13 +219,14 @@ class Demand:
         if ranks.count() > 1:
             sides, room = self._shared(height, width, tile), self._least(room)
         if room is None:
-            return Plan(sides[0], pairs[0], self.bytes(height, width, sides[0], pairs[0]))
+            needed = self.bytes(height, width, sides[0], pairs[0])
+            return Plan(sides[0], pairs[0], needed, held(self.encoder.device))
         # Rather tiles than more than half of what is free; rather more than that than less history.
         for least, share in ((pairs[0], 0.5), *((least, 1.0) for least in pairs)):
             for side in sides:
                 needed = self.bytes(height, width, side, least)
                 if needed <= share * room:
-                    return Plan(side, least, needed)
+                    return Plan(side, least, needed, held(self.encoder.device))
         needed = min(self.bytes(height, width, x, pairs[-1]) for x in sides)
         raise InputError(
             f"{width}x{height} px takes about {needed / 1e9:.1f} GB of memory with encoder "
@@ -317,12 +321,19 @@ class Plan:
     Attributes:
         tile: the side of its tiles in pixels; None for none.
         history: pairs that L-BFGS holds at least.
-        bytes: the forecast.
+        bytes: the forecast of what the run takes.
+        held: what the program, its weights and the pictures took before.
     """
 
     tile: int | None
     history: int
     bytes: int
+    held: int = 0
+
+    @property
+    def peak(self) -> int:
+        """Bytes that the program takes at the most."""
+        return self.held + self.bytes
 
 
 def _pair(pixels: int) -> int:
@@ -343,6 +354,16 @@ def free(device: torch.device) -> int | None:
         limit = int(Path("/sys/fs/cgroup/memory.max").read_text())
         room = min(room, limit - _fields("/sys/fs/cgroup/memory.stat")["anon"])
     return room
+
+
+def held(device: torch.device) -> int:
+    """Bytes of a device that this program takes now; 0 where that cannot be known."""
+    if device.type == "cuda":
+        return torch.cuda.memory_allocated(device)
+    try:
+        return _fields("/proc/self/status")["VmRSS:"] * 1024
+    except (OSError, KeyError):
+        return 0
 
 
 def _fields(path: str) -> dict[str, int]:

@@ -24,6 +24,8 @@ from optistyle.optimise import Progress
 
 #: One evaluation: scale (from 0), iteration (from 1), and the weighted losses by name.
 TraceRow = dict[str, float]
+#: Iterations of a scale by which the time left is known.
+_TIMED = 3
 #: (H, W) and iterations of every scale.
 Schedule = Sequence[tuple[tuple[int, int], int]]
 
@@ -161,6 +163,9 @@ class Observer:
 class ProgressBar(Observer):
     """A tqdm bar with scale, losses and time left; plain lines where the stream is no terminal.
 
+    The time left is known from a few iterations on. The first of a scale is not among them: what
+    it aims at is made in it, and libraries warm up.
+
     Args:
         stream: where to write; stderr by default.
         every: seconds between two plain lines; the last of every scale is always written.
@@ -171,43 +176,45 @@ class ProgressBar(Observer):
         self._every = every
         self._bar: tqdm | None = None
         self._shown = -math.inf
+        self._rate: float | None = None  # seconds per unit of work
 
     def started(self, schedule: Schedule) -> None:
         # Work is told in pixels times iterations: later scales take longer.
         self._work = [h * w * n / 1e6 for (h, w), n in schedule]
-        self._before: float | None = None  # work of earlier runs, where this one is resumed
+        self._scale: int | None = None
         self._begun = time.monotonic()
         if self._stream.isatty():
             self._bar = tqdm(
                 total=sum(self._work),
                 file=self._stream,
                 dynamic_ncols=True,
-                bar_format="{percentage:3.0f}%|{bar}| {elapsed}<{remaining} {desc}",
+                bar_format="{percentage:3.0f}%|{bar}| {elapsed}<{desc}",
             )
 
     def stepped(self, step: Step) -> None:
-        each = self._work[step.scale] / step.iterations
-        done = sum(self._work[: step.scale]) + each * step.iteration
-        if self._before is None:
-            self._before = done - each
-            if self._bar is not None:
-                self._bar.initial = self._bar.n = self._before
+        now, each = time.monotonic(), self._work[step.scale] / step.iterations
+        if step.scale != self._scale:
+            self._scale, self._first, self._since = step.scale, step.iteration, now
+        elif (count := step.iteration - self._first) >= _TIMED:
+            self._rate = (now - self._since) / (count * each)
+        to_do = each * (step.iterations - step.iteration) + sum(self._work[step.scale + 1 :])
+        left = 0.0 if not to_do else None if self._rate is None else to_do * self._rate
         height, width = step.size
         losses = "  ".join(f"{name} {value:.3g}" for name, value in step.losses.items())
         scale, iteration = f"{step.scale + 1}/{step.scales}", f"{step.iteration}/{step.iterations}"
         if step.warning:
             self._write(step.warning)
-        now = time.monotonic()
         if self._bar is not None:
+            remaining = "?" if left is None else tqdm.format_interval(left)
             line = f"scale {scale} {width}x{height}  {iteration}  " + losses.replace("  ", " ")
-            self._bar.set_description_str(line, refresh=False)
-            self._bar.update(done - self._bar.n)
+            self._bar.set_description_str(f"{remaining} {line}", refresh=False)
+            self._bar.update(self._bar.total - to_do - self._bar.n)
         elif step.iteration == step.iterations or now - self._shown > self._every:
-            self._shown, passed = now, now - self._begun
-            left = passed * (sum(self._work) - done) / (done - self._before)
+            self._shown = now
+            remaining = "" if left is None else f", {left:.0f} s left"
             self._write(
                 f"scale {scale} ({width}x{height})  iteration {iteration}  {losses}  "
-                f"{passed:.0f} s, {left:.0f} s left"
+                f"{now - self._begun:.0f} s{remaining}"
             )
 
     def _write(self, line: str) -> None:

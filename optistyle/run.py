@@ -284,7 +284,7 @@ class Run:
         over, each = (f" over {ranks.count()} ranks", " each") if ranks.count() > 1 else ("", "")
         taken = timing.seconds(self._demand, self._terms, self.schedule, plan)
         line = (
-            f"{width}x{height} px {parts}{over}, about {plan.bytes / 1e9:.1f} GB of memory{each} "
+            f"{width}x{height} px {parts}{over}, about {plan.peak / 1e9:.1f} GB of memory{each} "
             f"and {timing.spell(taken)}"
         )
         compact = height * width >= solvers.COMPACT

@@ -16,13 +16,29 @@ from torch import Tensor
 
 pytest.importorskip("skimage", reason="the benchmarks use scikit-image's photographs")
 
-from benchmarks import encoders, gpu, metrics, pairs, parts, plain, race, record, speed
+import speed_tables
+
+from benchmarks import (
+    encoders,
+    gpu,
+    metrics,
+    pairs,
+    parts,
+    plain,
+    race,
+    record,
+    schedules,
+    sizes,
+    speed,
+)
 from benchmarks.__main__ import main
 from optistyle.encoders import load
 from optistyle.encoders.layers import BLOCK_STARTS
 from optistyle.encoders.vgg import VGG
+from optistyle.errors import InputError
 from optistyle.losses import Content, GramStyle
 from optistyle.objective import Objective
+from optistyle.recipes import Recipe
 
 
 def test_the_plain_loop_minimises_the_same_objective(
@@ -116,6 +132,41 @@ def test_a_race_ends_at_the_goal(picture: Callable[..., Tensor]) -> None:
     assert 0 < found["float32: times sooner"] < math.inf
 
 
+@pytest.mark.parametrize("size", [96, 512])
+def test_all_schedules_have_the_default_ones_work(size: int) -> None:
+    assert schedules.steps(schedules.fitted(Recipe(), 512)) == schedules.steps(Recipe())
+    for contender in schedules.CONTENDERS.values():
+        scales = schedules.steps(schedules.fitted(contender, size))
+        assert len(scales) == len(schedules.steps(contender))
+        assert schedules.work(scales) == pytest.approx(180, abs=0.51)
+
+
+def test_schedules_are_judged_against_the_default_and_kept(
+    tmp_path: Path, tiny: VGG, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    contenders = {"default": Recipe(iterations=(4, 2, 2)), "single": Recipe(scales="single")}
+    monkeypatch.setattr(schedules, "CONTENDERS", contenders)
+    monkeypatch.setattr(schedules, "judge", lambda optimised: tiny)
+    monkeypatch.setattr(record, "RESULTS", tmp_path / "results")
+    images = dict(list(pairs.own(64).items())[:2])
+    rows = schedules.measure("slim", images, 64, tmp_path)
+    assert [row["iterations"] for row in rows] == 2 * ["4 at 32, 2 at 45, 2 at 64", "4 at 64"]
+    assert len(list(tmp_path.glob("*sheet.png"))) == 2
+    usual, single = schedules.means(rows)
+    assert usual["style"] == usual["content"] == "1 [1, 1]"
+    expected = math.sqrt(math.prod(
+        rows[i + 1]["gram_distance"] / rows[i]["gram_distance"] for i in (0, 2)
+    ))  # fmt: skip
+    assert float(single["style"].split()[0]) == pytest.approx(expected, rel=0.01)
+
+    monkeypatch.delattr(schedules, "Run")
+    monkeypatch.setattr(pairs, "own", lambda size: images)
+    schedules.main(["slim"], 64, tmp_path, own_pairs=True)
+    (saved,) = record.RESULTS.iterdir()
+    assert json.loads(saved.read_text())["rows"] == {"means": [usual, single], "pairs": rows}
+    assert "| slim | single | 4 at 64 |" in speed_tables.made(record.RESULTS)["schedules"]
+
+
 def test_ratios_are_against_the_plain_loop_on_the_same_weights() -> None:
     row = {"size": 8, "plain VGG-19": 6.0, "plain slim": 2.0, "VGG-19": 3.0, "slim": 0.5}
     found = speed.ratios([row, row])
@@ -155,6 +206,21 @@ def test_operations_of_vgg19() -> None:
     """379 GFLOP there and back at 512 px, to relu5_1."""
     encoder = VGG(random_convolutions((64, 128, 256, 512, 512), "relu5_2"), mean=torch.zeros(3))
     assert gpu.operations(encoder, 512) == pytest.approx(379e9, rel=0.005)
+
+
+def test_a_run_is_held_against_its_plan(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(record, "RESULTS", tmp_path)
+    sizes.main(["slim:64:off", "slim:320:96"])
+    assert len(capsys.readouterr().out.splitlines()) == 2 + 4
+    (file,) = tmp_path.glob("sizes-slim-320-96-2*.json")
+    (row,) = json.loads(file.read_text())["rows"]
+    assert (row["encoder"], row["px"], row["tile"]) == ("slim", 320, 96)
+    assert 0.5 < row["forecast / GB"] < 1.5
+    assert 0 < row["seconds"] < row["seconds, start to end"]
+    with pytest.raises(InputError, match=r"'slim:64' is not ENCODER:PX:TILE"):
+        sizes.main(["slim:64"])
 
 
 def test_parts_are_measured_in_a_process_of_their_own() -> None:

@@ -277,3 +277,17 @@ def test_the_page_of_speed_holds_what_was_measured() -> None:
 
 def test_a_benchmark_that_never_ran_has_no_table(tmp_path: Path) -> None:
     assert set(speed_tables.made(tmp_path).values()) == {""}
+
+
+def test_every_size_has_its_newest_results(tmp_path: Path) -> None:
+    for name, seconds in (
+        ("sizes-vgg19-64-off-2026-01-02", 1),
+        ("sizes-slim-1024-256-2026-01-02", 2),
+        ("sizes-slim-1024-256-2026-01-03", 3),
+        ("sizes-slim-64-off-2025-12-31", 4),
+    ):
+        _, encoder, px, *_ = name.split("-")
+        row = {"encoder": encoder, "px": int(px), "seconds": seconds}
+        (tmp_path / f"{name}.json").write_text(json.dumps({"rows": [row]}))
+    found = [(row["encoder"], row["seconds"]) for row in speed_tables.sizes(tmp_path)]
+    assert found == [("slim", 4), ("slim", 3), ("vgg19", 1)]

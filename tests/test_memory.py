@@ -165,7 +165,7 @@ def test_free_counts_what_torch_has_and_does_not_use(monkeypatch: pytest.MonkeyP
     assert memory.free(torch.device("cuda")) == 40
 
 
-def test_free_knows_of_containers(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_free_knows_of_containers_and_held_of_this_program(monkeypatch: pytest.MonkeyPatch) -> None:
     files = {
         "/proc/meminfo": "MemTotal: 16000 kB\nMemAvailable:  8000 kB\nHugePages_Total:  0\n",
         "/sys/fs/cgroup/memory.max": "max\n",
@@ -182,8 +182,11 @@ def test_free_knows_of_containers(monkeypatch: pytest.MonkeyPatch) -> None:
     assert memory.free(cpu) == 8_192_000
     files["/sys/fs/cgroup/memory.max"] = "5000000\n"
     assert memory.free(cpu) == 4_000_000
+    files["/proc/self/status"] = "VmPeak: 9000 kB\nVmRSS: 2000 kB\n"
+    assert memory.held(cpu) == 2_048_000
     files.clear()
     assert memory.free(cpu) is None
+    assert memory.held(cpu) == 0
 
 
 def test_targets_tell_what_maps_they_need(tiny: VGG) -> None:
@@ -207,10 +210,12 @@ def test_a_plan_has_the_largest_tile_and_history_that_fit(
 ) -> None:
     demand = Demand(tiny, LAYERS, needs=Needs(("relu4_2",)))
     size, found = (3000, 4000), []
+    monkeypatch.setattr(memory, "held", lambda device: 700)
     for room in (40e9, 5e9, 1.6e9):
         monkeypatch.setattr(memory, "free", lambda device, room=room: int(room))
         plan = demand.choose(*size, "auto", "auto")
         assert plan.bytes == demand.bytes(*size, plan.tile, plan.history) <= room
+        assert plan.peak == plan.bytes + 700
         found.append(plan)
     assert (found[0].tile, found[0].history) == (None, 5)
     assert found[1].tile is not None

@@ -61,7 +61,7 @@ def test_bar_on_a_terminal(run: Run) -> None:
     assert "100%" in text
     assert "scale 2/2 48x32  3/3  total" in text
     assert "attention" in text
-    assert "<" in text  # time left
+    assert "<00:00 scale 2/2" in text  # time left
 
 
 @pytest.mark.parametrize("stream", [io.StringIO, Terminal])
@@ -74,18 +74,29 @@ def test_warnings_have_a_line_of_their_own(run: Run, stream: Callable[[], Any]) 
     assert "diverged: half the step\n" in file.getvalue()
 
 
-def test_time_left_does_not_count_what_was_done_before(
-    run: Run, monkeypatch: pytest.MonkeyPatch
+def test_time_left_is_told_after_a_few_iterations(
+    tiny: VGG, picture: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Resumed at 4 of 7 iterations, one second each: two left after the first."""
-    clock = iter(range(1000))
-    monkeypatch.setattr("optistyle.observers.time.monotonic", lambda: float(next(clock)))
-    steps = [next(run) for _ in range(6)]
-    stream = io.StringIO()
-    bar = ProgressBar(stream)
-    bar.started(run.schedule)
-    bar.stepped(steps[4])
-    assert stream.getvalue().endswith("1 s, 2 s left\n")
+    """Resumed at 2 of 6; a second each, 100 for the first of a scale; then 2.3 times the pixels."""
+    recipe = replace(SMALL, iterations=(6, 4))
+    steps = list(Run(picture(40, 60, 1), picture(50, 44, 2), recipe, encoder=tiny))[2:]
+    now, stream = 0.0, io.StringIO()
+    monkeypatch.setattr("optistyle.observers.time.monotonic", lambda: now)
+    bar = ProgressBar(stream, every=0)
+    bar.started([((21, 32), 6), ((32, 48), 4)])
+    for index, step in enumerate(steps):
+        now += 100 if index in (0, 4) else 1
+        bar.stepped(step)
+    assert [line.split("  ")[-1] for line in stream.getvalue().splitlines()] == [
+        "100 s",
+        "101 s",
+        "102 s",
+        "103 s, 9 s left",
+        "203 s, 7 s left",
+        "204 s, 5 s left",
+        "205 s, 2 s left",
+        "206 s, 0 s left",
+    ]
 
 
 # --- snapshots ---

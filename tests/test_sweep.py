@@ -14,9 +14,11 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 from conftest import make_picture
 
 from optistyle import recipes
+from optistyle.cli import main
 from optistyle.errors import InputError
 from optistyle.experiments import engines, grid, report
 from optistyle.experiments.engines import Event
@@ -166,6 +168,25 @@ def test_a_failure_is_recorded_and_stops_nothing(folder: Path) -> None:
     # Mended, it is run; the failure is gone.
     write(folder / "bad.png", make_picture(48, 64, 7))
     assert sweep(grid.read(folder / "bad.toml"), output, here, stream=None).kept == 1
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    ["sweep grid.toml", "ablate gamma a.png s.png --encoder slim --size 32 --iterations 3"],
+)
+def test_ctrl_c_says_what_is_kept(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, arguments: str
+) -> None:
+    def interrupted(jobs: Sequence[Job]) -> Iterator[Event]:
+        yield from here(jobs[:1])
+        raise KeyboardInterrupt
+
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr(engines, "local", lambda *_: interrupted)
+    result = CliRunner().invoke(main, [*arguments.split(), "-o", "runs", "-q"])
+    assert result.exit_code == 130, result.output
+    line = r"optistyle: interrupted: 1 of \d runs are done and kept: start it again"
+    assert re.fullmatch(line, result.stderr.strip())
 
 
 def test_any_exception_is_a_failure(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -264,6 +264,7 @@ def compare(
     Raises:
         InputError: the folder cannot be written, or a metric needs what is not here.
         LostWorkerError: a worker was killed.
+        KeyboardInterrupt: Ctrl-C, with what is done until then.
     """
     if workers is not None and workers < 1:
         raise InputError(f"workers is {workers}; it must be 1 or more")
@@ -296,6 +297,11 @@ def compare(
         _write(found, todo, output)
     except OSError as error:
         raise InputError(f"{output} cannot be written: {error.strerror or error}") from error
+    except KeyboardInterrupt:
+        kept = sum(done(case) is not None for case in todo)
+        raise KeyboardInterrupt(
+            f"{kept} of {len(todo)} pictures are done and kept: start it again"
+        ) from None
     return found
 
 

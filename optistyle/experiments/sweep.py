@@ -73,26 +73,33 @@ def sweep(
 
     Raises:
         InputError: the folder holds other things, or cannot be written.
+        KeyboardInterrupt: Ctrl-C, with what is done until then.
     """
     _claim(output, jobs)
     engine = engine or local()
-    _measure_anew(jobs, output)
-    left = [job for job in jobs if finished(output / job.folder, job) is None]
-    kept, failed = len(jobs) - len(left), 0
-    with _Progress(len(jobs), kept, stream) as progress:
-        for event in engine(left) if left else ():
-            if isinstance(event.news, float):
-                progress.shows(event.job, event.news)
-                continue
-            _write(output / event.job.folder, event.job, event.news)
-            failed += isinstance(event.news, Failure)
-            progress.ended(event.job, event.news)
-    folders = [output / job.folder for job in jobs]
-    rows = [row(job, folder) for job, folder in zip(jobs, folders, strict=True)]
-    results = report.table(rows, output)
-    sheet = report.contact_sheet(jobs, folders, output / "sheet.jpg")
-    page = report.page(jobs, rows, folders, output / "report.html")
-    return Summary(folders, len(left) - failed, kept, failed, results, sheet, page)
+    try:
+        _measure_anew(jobs, output)
+        left = [job for job in jobs if finished(output / job.folder, job) is None]
+        kept, failed = len(jobs) - len(left), 0
+        with _Progress(len(jobs), kept, stream) as progress:
+            for event in engine(left) if left else ():
+                if isinstance(event.news, float):
+                    progress.shows(event.job, event.news)
+                    continue
+                _write(output / event.job.folder, event.job, event.news)
+                failed += isinstance(event.news, Failure)
+                progress.ended(event.job, event.news)
+        folders = [output / job.folder for job in jobs]
+        rows = [row(job, folder) for job, folder in zip(jobs, folders, strict=True)]
+        results = report.table(rows, output)
+        sheet = report.contact_sheet(jobs, folders, output / "sheet.jpg")
+        page = report.page(jobs, rows, folders, output / "report.html")
+        return Summary(folders, len(left) - failed, kept, failed, results, sheet, page)
+    except KeyboardInterrupt:
+        there = sum(finished(output / job.folder, job) is not None for job in jobs)
+        raise KeyboardInterrupt(
+            f"{there} of {len(jobs)} runs are done and kept: start it again"
+        ) from None
 
 
 def _measure_anew(jobs: Sequence[Job], output: Path) -> None:
