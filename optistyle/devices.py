@@ -15,7 +15,8 @@ DEVICES = ("auto", "cpu", "cuda", "mps")
 PRECISIONS = {
     "float32": "everything",
     "tf32": "an NVIDIA GPU of compute capability 8.0 or more",
-    "bfloat16": "such a GPU, a CPU with AVX-512 or ARM's BF16, or MPS from macOS 14",
+    "bfloat16": "an NVIDIA GPU of compute capability 8.0 or more, a CPU with AVX-512 or ARM's "
+    "BF16, or MPS from macOS 14",
 }
 
 

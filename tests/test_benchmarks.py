@@ -173,6 +173,7 @@ def test_ratios_are_against_the_plain_loop_on_the_same_weights() -> None:
     assert [x["times as fast as the plain loop"] for x in found] == [1, 1, 2, 4]
 
 
+@pytest.mark.slow
 def test_the_gpus_benchmark_in_miniature(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """On a CPU: the same functions, 32 times smaller."""
     monkeypatch.setattr(record, "RESULTS", tmp_path)

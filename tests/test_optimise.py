@@ -23,7 +23,8 @@ SOLVERS = pytest.mark.parametrize("solver", [LBFGS(), Adam()], ids=lambda s: typ
 
 @dataclass
 class Bowl:
-    """An `Objective` without an encoder: mean (x - 0.3)², the k-th value spoilt by ``spoil``."""
+    """An `Objective` without an encoder: mean (x - 0.3)², the k-th value spoilt by ``spoil``, and
+    the gradient with it where that is not finite."""
 
     spoil: Callable[[int, float], float] = lambda count, value: value
     count: int = 0
@@ -37,7 +38,8 @@ class Bowl:
     def look(self, image: Tensor) -> tuple[Reading, Tensor]:
         self.count += 1
         total = self.spoil(self.count, self.evaluate(image)["total"])
-        return lambda: {"total": total}, 2 * (image - 0.3) / image.numel()
+        spoilt = 0 * total  # NaN where it is
+        return lambda: {"total": total}, 2 * (image - 0.3) / image.numel() + spoilt
 
 
 def begin(solver: Solver, image: Tensor) -> Progress:
