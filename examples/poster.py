@@ -46,7 +46,7 @@ def corners(run: Run) -> list[tuple[int, int]]:
 def main(recipe: Recipe, out: Path, style: str = "swirls") -> list[Path]:
     """Paint the poster, and return the files written."""
     out.mkdir(parents=True, exist_ok=True)
-    photograph = torch.from_numpy(data.astronaut().copy()).permute(2, 0, 1)[None].float() / 255
+    photograph = torch.from_numpy(data.coffee().copy()).permute(2, 0, 1)[None].float() / 255
     run = Run(photograph, read(ROOT / "examples" / "styles" / f"{style}.jpg"), recipe)
     print(f"plan: {run.forecast()}", file=sys.stderr)
     run.finish([ProgressBar()])
