@@ -13,6 +13,7 @@ from typing import Any
 
 from optistyle.devices import PRECISIONS
 from optistyle.encoders import ENCODERS, layers
+from optistyle.encoders.kernels import CHOICES as KERNELS
 from optistyle.encoders.vgg import PADDINGS, POOLINGS
 from optistyle.errors import InputError, unknown
 from optistyle.images import fit_longer_side
@@ -151,6 +152,13 @@ class Recipe:
         "Of the convolutions: tf32 (NVIDIA GPUs) and bfloat16, or bf16, are faster where the "
         "hardware has them.",
         choices=tuple(PRECISIONS),
+    )
+    kernels: str = _setting(
+        "auto",
+        "Encoder",
+        "Of convolutions on a CPU: torch's, or Winograd's, the same but for rounding; auto: what "
+        "is faster here.",
+        choices=KERNELS,
     )
     device: str = _setting("auto", "Encoder", "auto, cpu, cuda, cuda:N or mps.", metavar="DEVICE")
 

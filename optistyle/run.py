@@ -128,7 +128,7 @@ def _plain(losses: dict[str, float]) -> dict[str, float | None]:
 
 def versions() -> dict[str, str]:
     """Of all that can change a pixel."""
-    names = ("optistyle", "torch", "torchvision", "numpy", "pillow")
+    names = ("optistyle", "torch", "torchvision", "numpy", "pillow", "ncnn")
     found = {"python": platform.python_version()}
     for name in names:
         try:
@@ -192,7 +192,7 @@ class Run:
     is at any moment.
 
     Attributes:
-        recipe: the settings, with ``auto`` resolved: encoder, device, tile and history.
+        recipe: the settings, with ``auto`` resolved: encoder, device, kernels, tile and history.
         encoder: the one in use. inputs: the paths, where they are files, and SHA-256 of all images.
         extra: loss terms beside the recipe's, as text.
         identity: stands for inputs, settings and encoder; only a checkpoint of the same fits.
@@ -265,9 +265,16 @@ class Run:
         self.identity = self._identify()  # of what was asked for: a checkpoint fits another plan
         if ranks.count() > 1:
             ranks.match(self._record())
+        if self.device.type == "cpu":
+            memory.keep()
         self.plan = self._demand.choose(*self._size, recipe.tile, recipe.history)
         self._solver = solvers.make(recipe.optimizer, recipe.lr, self.plan.history)
-        self.recipe = replace(self.recipe, tile=self.plan.tile or "off", history=self.plan.history)
+        self.recipe = replace(
+            self.recipe,
+            tile=self.plan.tile or "off",
+            history=self.plan.history,
+            kernels=encoder.kernels,
+        )
         start = self._start(self.schedule[0][0])
         #: Replaced as one, so that an interruption at any moment finds the two in agreement.
         self._standing: tuple[Objective | None, Checkpoint] = (
@@ -520,6 +527,7 @@ def load_encoder(recipe: Recipe) -> VGG:
         pooling=recipe.pooling,
         padding=recipe.padding,
         precision=recipe.precision,
+        kernels=recipe.kernels,
         device=recipe.device,
     )
 

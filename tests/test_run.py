@@ -407,7 +407,9 @@ def test_manifest(pair: tuple[Tensor, Tensor], tiny: VGG, tmp_path: Path) -> Non
     images.write(tmp_path / "style.png", pair[1])
     result = stylize(pair[0], tmp_path / "style.png", SMALL, encoder=tiny)
     manifest = json.loads(json.dumps(result.manifest(), allow_nan=False))
-    assert Recipe.from_dict(manifest["recipe"]) == replace(SMALL, tile="off", history=5)
+    assert Recipe.from_dict(manifest["recipe"]) == replace(
+        SMALL, tile="off", history=5, kernels="torch"
+    )
     assert manifest["inputs"]["styles"] == [
         {
             "path": str((tmp_path / "style.png").resolve()),

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from optistyle import devices
 from optistyle.encoders import formats, weights
+from optistyle.encoders.kernels import check, fastest
 from optistyle.encoders.procedural import calibration_images
 from optistyle.encoders.vgg import VGG, mean_activations, normalise
 from optistyle.errors import InputError, unknown
@@ -49,6 +50,7 @@ def load(
     pooling: str = "average",
     padding: str = "reflect",
     precision: str = "float32",
+    kernels: str = "auto",
     device: torch.device | str = "cpu",
 ) -> VGG:
     """A mean-normalised encoder, ready to use. Nothing is downloaded.
@@ -59,14 +61,16 @@ def load(
             (`formats.recognise`).
         pooling: ``average``, ``max`` or ``l2``. padding: ``reflect`` or ``zeros``.
         precision: one of `devices.PRECISIONS`.
+        kernels: one of `kernels.CHOICES`; ``auto`` times them once per machine.
         device: where the encoder lives.
 
     Raises:
-        InputError: unknown names, weights that are not there or do not match, a precision that
-            the device does not have.
+        InputError: unknown names, weights that are not there or do not match, a precision or
+            kernels that the device does not have.
     """
     device = torch.device(device)
     devices.check(device, precision)
+    check(kernels, precision, device)
     if file is None:
         path, digest = weights.verify(choose(name, device)[0])
     else:
@@ -81,9 +85,11 @@ def load(
         precision=precision,
         name=found.name,
     ).to(device)
-    if found.calibrated_for == pooling:
-        return encoder
-    return normalise(encoder, _cached_means(encoder, f"{digest[:16]}-{pooling}-{padding}"))
+    if found.calibrated_for != pooling:
+        means = _cached_means(encoder, f"{digest[:16]}-{pooling}-{padding}")
+        encoder = normalise(encoder, means)
+    encoder.kernels = fastest(encoder) if kernels == "auto" else kernels
+    return encoder
 
 
 def _cached_means(encoder: VGG, key: str) -> dict[str, Tensor]:

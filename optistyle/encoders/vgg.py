@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from optistyle import devices
 from optistyle.devices import PRECISIONS
+from optistyle.encoders import winograd
 from optistyle.encoders.layers import DIFFERENCES, IMAGE, PARTS, PIXELS, POOL5, RELUS
 from optistyle.errors import InputError, unknown
 from optistyle.statistics import pointwise
@@ -34,6 +35,9 @@ PADDINGS = ("reflect", "zeros")
 #: The lowest mean activation, relative to the layer's median, that normalisation divides by.
 RAREST = 0.3
 
+#: What computes 3x3 convolutions: torch, or `winograd` where that suits.
+KERNELS = ("torch", "winograd")
+
 
 class VGG(nn.Module):
     """A frozen VGG-19 of any width, up to any depth.
@@ -47,6 +51,7 @@ class VGG(nn.Module):
         padding: one of `PADDINGS`.
         precision: one of `devices.PRECISIONS`, for the convolutions (the features handed out are
             float32 in all cases).
+        kernels: one of `KERNELS`; torch's are all that there are on a GPU and in bfloat16.
         name: what the manifest and messages call this encoder.
     """
 
@@ -60,6 +65,7 @@ class VGG(nn.Module):
         pooling: str = "average",
         padding: str = "reflect",
         precision: str = "float32",
+        kernels: str = "torch",
         name: str = "vgg",
     ) -> None:
         super().__init__()
@@ -67,10 +73,13 @@ class VGG(nn.Module):
             ("pooling", pooling, POOLINGS),
             ("padding", padding, PADDINGS),
             ("precision", precision, PRECISIONS),
+            ("kernels", kernels, KERNELS),
         ):
             if given not in allowed:
                 raise unknown(kind, given, allowed)
         self.name, self.pooling, self.padding, self.precision = name, pooling, padding, precision
+        self.kernels = kernels
+        self._transformed: dict[str, winograd.Convolution] = {}
         self.layers = tuple(x for x in RELUS if f"conv{x[4:]}.weight" in convolutions)
         if not self.layers or self.layers != RELUS[: len(self.layers)]:
             raise InputError(f"{name}: not the convolutions of a VGG-19, in order from conv1_1")
@@ -97,6 +106,15 @@ class VGG(nn.Module):
     def is_separable(self, layer: str) -> bool:
         """Whether a layer's convolution is a depthwise one and a 1x1 one."""
         return f"conv{layer[4:]}_depthwise" in self._buffers
+
+    def is_wide(self, layer: str) -> bool:
+        """Whether `winograd` would suit a layer's convolution, as it is computed."""
+        where = self.device.type == "cpu" and self.precision == "float32"
+        return where and winograd.suits(self.get_buffer(f"conv{layer[4:]}_weight"))
+
+    def is_transformed(self, layer: str) -> bool:
+        """Whether a layer's convolution is Winograd's."""
+        return self.kernels == "winograd" and self.is_wide(layer)
 
     def channels(self, layer: str) -> int:
         """The number of feature maps N at a layer of this encoder."""
@@ -168,7 +186,17 @@ class VGG(nn.Module):
             x = F.conv2d(x, self.get_buffer(f"{conv}_depthwise"), groups=x.shape[1])
             if x.is_cpu:
                 return pointwise(x, weight.flatten(1), bias)
+        elif x.dtype == torch.float32 and self.is_transformed(layer):
+            return self._transform(layer)(x)
         return F.conv2d(x, weight, bias)
+
+    def _transform(self, layer: str) -> winograd.Convolution:
+        """Made when first asked for, and again where torch has other threads since."""
+        found = self._transformed.get(layer)
+        if found is None or found.threads != torch.get_num_threads():
+            weight, bias = (self.get_buffer(f"conv{layer[4:]}_{part}") for part in PARTS[1:])
+            found = self._transformed[layer] = winograd.Convolution(weight, bias)
+        return found
 
     def _padded(self, x: Tensor) -> Tensor:
         if self.padding == "zeros":
@@ -269,5 +297,6 @@ def normalise(encoder: VGG, means: Mapping[str, Tensor]) -> VGG:
         pooling=encoder.pooling,
         padding=encoder.padding,
         precision=encoder.precision,
+        kernels=encoder.kernels,
         name=encoder.name,
     ).to(encoder.device)

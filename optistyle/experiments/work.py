@@ -90,7 +90,7 @@ class Worker:
         return Outcome(images.encode(result.picture), manifest)
 
     def _encoder(self, recipe: Recipe) -> VGG:
-        names = ("encoder", "weights", "pooling", "padding", "precision", "device")
+        names = ("encoder", "weights", "pooling", "padding", "precision", "kernels", "device")
         key = tuple(getattr(recipe, name) for name in names)
         if key not in self._encoders:
             self._encoders[key] = load_encoder(recipe)

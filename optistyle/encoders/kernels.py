@@ -1,0 +1,88 @@
+"""Which of the ways to compute convolutions is the fastest for an encoder on this machine."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import math
+import platform
+import time
+from importlib import metadata
+from pathlib import Path
+
+import platformdirs
+import torch
+
+from optistyle.encoders import winograd
+from optistyle.encoders.layers import BLOCK_STARTS
+from optistyle.encoders.vgg import KERNELS, VGG
+from optistyle.errors import InputError, unknown
+from optistyle.images import write_whole
+
+#: The names that `load` takes; ``auto`` is what `fastest` finds.
+CHOICES = ("auto", *KERNELS)
+#: Side of the picture that is timed, in pixels, and how often.
+_SIDE, _ROUNDS = 256, 4
+#: What others than torch's may take of their time at the most, to be chosen.
+_WORTH = 0.9
+
+
+def check(kernels: str, precision: str, device: torch.device) -> None:
+    """Raise `InputError` where kernels that were asked for cannot run."""
+    if kernels not in CHOICES:
+        raise unknown("kernels", kernels, CHOICES)
+    if kernels != "winograd":
+        return
+    if device.type != "cpu" or precision != "float32":
+        raise InputError(
+            f"kernels 'winograd' compute in float32 on a CPU, not in {precision} on {device}: "
+            "use --kernels auto"
+        )
+    if not winograd.available():
+        raise InputError(
+            "kernels 'winograd' need the extra fast: "
+            'pip install "optistyle[fast]", or use --kernels auto'
+        )
+
+
+def fastest(encoder: VGG) -> str:
+    """The kernels to use: timed once per machine, encoder and number of threads, then remembered.
+
+    So that results do not change from run to run by chance, they are torch's unless others are
+    faster by a tenth.
+    """
+    if not (winograd.available() and any(map(encoder.is_wide, encoder.layers))):
+        return "torch"
+    path = Path(platformdirs.user_cache_dir("optistyle")) / f"kernels-{_key(encoder)}.txt"
+    with contextlib.suppress(OSError):
+        if (known := path.read_text().strip()) in KERNELS:
+            return known
+    found = _timed(encoder)
+    # A cache that cannot be written only costs time.
+    with contextlib.suppress(OSError):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(path, found.encode())
+    return found
+
+
+def _key(encoder: VGG) -> str:
+    """Of everything that decides which kernels are faster."""
+    shapes = [tuple(x.shape) for x in encoder.convolutions().values()]
+    machine = platform.node(), platform.machine(), torch.backends.cpu.get_cpu_capability()
+    kernels = torch.__version__, metadata.version("ncnn"), torch.get_num_threads()
+    return hashlib.sha256(repr((shapes, machine, kernels)).encode()).hexdigest()[:16]
+
+
+def _timed(encoder: VGG) -> str:
+    """The faster one of losses' and gradients' work on a picture."""
+    layers = {x for x in BLOCK_STARTS if x in encoder.layers}
+    image = torch.linspace(0, 1, 3 * _SIDE**2).view(1, 3, _SIDE, _SIDE).requires_grad_()
+    before, best = encoder.kernels, dict.fromkeys(KERNELS, math.inf)
+    for _ in range(_ROUNDS):
+        for kernels in KERNELS:
+            encoder.kernels = kernels
+            begun = time.perf_counter()
+            sum(x.sum() for x in encoder(image, layers).values()).backward()
+            best[kernels] = min(best[kernels], time.perf_counter() - begun)
+    encoder.kernels = before
+    return "winograd" if best["winograd"] < _WORTH * best["torch"] else "torch"
