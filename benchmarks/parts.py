@@ -1,4 +1,4 @@
-"""What an iteration is made of: the solver beside the gradient, attention by layer, tiles.
+"""What an iteration is made of: convolutions, memory, the solver, attention by layer, tiles.
 
 Every measurement has a process of its own, whose peak memory is its own, too.
 """
@@ -6,7 +6,9 @@ Every measurement has a process of its own, whose peak memory is its own, too.
 from __future__ import annotations
 
 import concurrent.futures
+import math
 import multiprocessing
+import resource
 import time
 from collections.abc import Callable
 from functools import partial
@@ -14,10 +16,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch.nn import functional as F
 
 from benchmarks import pairs, record
-from optistyle import statistics
-from optistyle.encoders import load
+from optistyle import memory, statistics
+from optistyle.encoders import load, winograd
+from optistyle.encoders.layers import CHANNELS, RELUS, halvings
 from optistyle.losses.attention import pairing
 from optistyle.losses.base import Reference
 from optistyle.objective import Objective
@@ -69,6 +73,53 @@ def gradient(name: str, size: int, tile: int | None, rounds: int = 3) -> dict[st
     return {"encoder": name, "px": size, "tile": tile or "whole", "seconds": seconds}
 
 
+def allocator(name: str, size: int, kept: bool, rounds: int = 3) -> dict[str, Any]:
+    """Seconds and page faults of losses and gradient, where freed memory is kept or given back."""
+    if kept:
+        memory.keep()
+    faults = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    row = gradient(name, size, None, rounds)
+    faults = resource.getrusage(resource.RUSAGE_SELF).ru_minflt - faults
+    return {
+        "encoder": name,
+        "px": size,
+        "freed memory": "kept" if kept else "given back",
+        "seconds": row["seconds"],
+        "page faults, all": faults,
+    }
+
+
+def convolution(layer: str, size: int, rounds: int = 5) -> dict[str, Any]:
+    """Seconds of one of VGG-19's convolutions and its derivative, torch's and Winograd's."""
+    generator = torch.Generator().manual_seed(0)
+    inputs, outputs = (CHANNELS[x] for x in (RELUS[RELUS.index(layer) - 1], layer))
+    side = size >> halvings(layer)
+    weight = torch.randn(outputs, inputs, 3, 3, generator=generator) / (9 * inputs) ** 0.5
+    weight = weight.contiguous(memory_format=torch.channels_last)
+    x = torch.randn(1, inputs, side + 2, side + 2, generator=generator)
+    x = x.contiguous(memory_format=torch.channels_last).requires_grad_()
+    bias = torch.zeros(outputs)
+    ways = {
+        "torch": partial(F.conv2d, weight=weight, bias=bias),
+        "Winograd": winograd.Convolution(weight, bias),
+    }
+    memory.keep()
+    best = dict.fromkeys(ways, math.inf)
+    for _ in range(rounds):
+        for name, way in ways.items():
+            started = time.perf_counter()
+            found = way(x)
+            torch.autograd.grad(found, x, found.detach())
+            best[name] = min(best[name], time.perf_counter() - started)
+    return {
+        "layer": layer,
+        "channels": f"{inputs} to {outputs}",
+        "px": side,
+        **best,
+        "times as fast": best["torch"] / best["Winograd"],
+    }
+
+
 def solver(size: int, pairs_kept: int, rounds: int = 3) -> dict[str, Any]:
     """Seconds of one step of L-BFGS with a full history."""
     generator = torch.Generator().manual_seed(0)
@@ -96,7 +147,8 @@ def attention(name: str, layer: str, size: int) -> dict[str, Any]:
 
 
 def main(names: tuple[str, ...]) -> None:
-    tables: dict[str, list[dict[str, Any]]] = {"tiles": [], "solver": [], "attention": []}
+    names_of = ("tiles", "solver", "attention", "allocator", "convolutions")
+    tables: dict[str, list[dict[str, Any]]] = {name: [] for name in names_of}
     for name in names:
         for size, tile in ((512, None), (1024, None), (1024, 256), (1024, 512)):
             tables["tiles"].append(apart(partial(gradient, name, size, tile)))
@@ -104,6 +156,12 @@ def main(names: tuple[str, ...]) -> None:
             tables["attention"].append(apart(partial(attention, name, layer, size)))
     for size, kept in ((512, 10), (512, 39), (1024, 10)):
         tables["solver"].append(apart(partial(solver, size, kept)))
-    for rows in tables.values():
+    for name in ("slim", "vgg19"):
+        for kept in (False, True):
+            tables["allocator"].append(apart(partial(allocator, name, 512, kept)))
+    if winograd.available():
+        for layer in ("relu2_1", "relu2_2", "relu3_1", "relu3_2", "relu4_1", "relu4_2", "relu5_1"):
+            tables["convolutions"].append(apart(partial(convolution, layer, 512)))
+    for rows in filter(None, tables.values()):
         print(record.table(list(rows[0]), [list(row.values()) for row in rows]), end="\n\n")
     print(record.save("parts", tables))

@@ -50,7 +50,10 @@ def made(folder: Path = record.RESULTS) -> dict[str, str]:
         **{name: plain(speed.get(name, ())) for name in ("ratios", "errors")},
         "race": plain(newest("race", folder)),
         "schedules": plain(newest("schedules", folder).get("means", ())),
-        **{name: plain(parts.get(name, ())) for name in ("tiles", "solver", "attention")},
+        **{
+            name: plain(parts.get(name, ()))
+            for name in ("convolutions", "allocator", "tiles", "solver", "attention")
+        },
         "sizes": plain(sizes(folder)),
     }
 

@@ -247,3 +247,10 @@ def test_parts_are_measured_in_a_process_of_their_own() -> None:
     assert found["seconds"] > 0
     assert parts.solver(16, 3, 1)["history"] == 3
     assert parts.attention("slim", "relu4_1", 64)["seconds"] > 0
+
+
+def test_convolutions_are_timed_two_ways() -> None:
+    pytest.importorskip("ncnn", reason="Winograd's convolutions are its")
+    row = parts.convolution("relu4_1", 64, 1)
+    assert (row["channels"], row["px"]) == ("256 to 512", 8)
+    assert row["times as fast"] == row["torch"] / row["Winograd"]
