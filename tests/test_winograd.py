@@ -147,6 +147,7 @@ def test_timing_leaves_the_encoder_as_it_was() -> None:
     encoder = wide()
     assert kernels._timed(encoder) in ("torch", "winograd")
     assert encoder.kernels == "torch"
+    assert encoder.transformed == {}
 
 
 def test_auto_does_not_time_what_has_no_choice(

@@ -7,6 +7,7 @@ import hashlib
 import math
 import platform
 import time
+from copy import copy
 from importlib import metadata
 from pathlib import Path
 
@@ -74,15 +75,15 @@ def _key(encoder: VGG) -> str:
 
 
 def _timed(encoder: VGG) -> str:
-    """The faster one of losses' and gradients' work on a picture."""
+    """The faster ones for features and their derivatives."""
+    trial = copy(encoder)
+    trial.transformed = {}  # not to be kept where they are not used
     layers = {x for x in BLOCK_STARTS if x in encoder.layers}
     image = torch.linspace(0, 1, 3 * _SIDE**2).view(1, 3, _SIDE, _SIDE).requires_grad_()
-    before, best = encoder.kernels, dict.fromkeys(KERNELS, math.inf)
+    best = dict.fromkeys(KERNELS, math.inf)
     for _ in range(_ROUNDS):
-        for kernels in KERNELS:
-            encoder.kernels = kernels
+        for trial.kernels in KERNELS:
             begun = time.perf_counter()
-            sum(x.sum() for x in encoder(image, layers).values()).backward()
-            best[kernels] = min(best[kernels], time.perf_counter() - begun)
-    encoder.kernels = before
+            sum(x.sum() for x in trial(image, layers).values()).backward()
+            best[trial.kernels] = min(best[trial.kernels], time.perf_counter() - begun)
     return "winograd" if best["winograd"] < _WORTH * best["torch"] else "torch"

@@ -79,7 +79,7 @@ class VGG(nn.Module):
                 raise unknown(kind, given, allowed)
         self.name, self.pooling, self.padding, self.precision = name, pooling, padding, precision
         self.kernels = kernels
-        self._transformed: dict[str, winograd.Convolution] = {}
+        self.transformed: dict[str, winograd.Convolution] = {}
         self.layers = tuple(x for x in RELUS if f"conv{x[4:]}.weight" in convolutions)
         if not self.layers or self.layers != RELUS[: len(self.layers)]:
             raise InputError(f"{name}: not the convolutions of a VGG-19, in order from conv1_1")
@@ -192,10 +192,10 @@ class VGG(nn.Module):
 
     def _transform(self, layer: str) -> winograd.Convolution:
         """Made when first asked for, and again where torch has other threads since."""
-        found = self._transformed.get(layer)
+        found = self.transformed.get(layer)
         if found is None or found.threads != torch.get_num_threads():
             weight, bias = (self.get_buffer(f"conv{layer[4:]}_{part}") for part in PARTS[1:])
-            found = self._transformed[layer] = winograd.Convolution(weight, bias)
+            found = self.transformed[layer] = winograd.Convolution(weight, bias)
         return found
 
     def _padded(self, x: Tensor) -> Tensor:
