@@ -20,10 +20,9 @@ from torch.nn.grad import conv2d_weight
 
 #: Positions in one matrix product of `moments`.
 _BLOCK = 2**10
-#: Attention weights held at a time on a CPU, which fit its cache; and wherever else no fused
-#: kernel does without them: 64 MB, of which torch's plain attention makes up to five.
-_WEIGHTS, _UNFUSED = 2**21, 2**24
-_SIDE = 64
+#: Attention weights held at a time where no fused kernel does without them: 64 MB, of which torch's
+#: plain attention makes up to five.
+_UNFUSED = 2**24
 #: Style positions that attention looks at, unless all are asked for: 256x256.
 MOST_KEYS = 2**16
 
@@ -254,14 +253,11 @@ def gather(
     Args:
         queries: (B, M_c, D). keys: (B, M_s, D). values: (B, M_s, N). bias: (M_s,) or none.
         chunk: queries at a time through the fused attention; fewer where the device has none for
-            these shapes. In float32 on a CPU `pointwise` is faster than the fused kernel.
+            these shapes.
 
     Returns:
         (B, M_c, N).
     """
-    if queries.is_cpu and queries.dtype == torch.float32:
-        triples = zip(queries, keys, values, strict=True)
-        return torch.stack([_gather(q, k * sharpness, v, bias) for q, k, v in triples])
     depth, width = keys.shape[2], values.shape[2]
     # The fused kernel wants values as wide as keys; zeros change neither products nor sums.
     if width > depth:
@@ -277,7 +273,7 @@ def gather(
         mask = None if bias is None else bias.expand(1, 1, part.shape[1], -1)
         return part[:, None].contiguous(), keys[:, None], values[:, None], mask
 
-    if not (queries.is_cuda and _fuses(*inputs(queries[:, :chunk]))):
+    if not (queries.is_cpu or (queries.is_cuda and _fuses(*inputs(queries[:, :chunk])))):
         chunk = min(chunk, max(1, _UNFUSED // (len(keys) * keys.shape[1])))
     parts = [
         F.scaled_dot_product_attention(*inputs(part), scale=sharpness)
@@ -291,25 +287,6 @@ def _fuses(queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None) -
     by fours, and a mask repeated over queries as it is."""
     sizes = cuda.SDPAParams(queries, keys, values, mask, 0.0, False, False)
     return bool(cuda.can_use_efficient_attention(sizes))
-
-
-def _gather(queries: Tensor, keys: Tensor, values: Tensor, bias: Tensor | None) -> Tensor:
-    """`gather` for (M_c, D), (M_s, D) and (M_s, N)."""
-    step = _SIDE * max(1, _WEIGHTS // (_SIDE * len(keys)))
-    # Made before: small results between large weights that come and go would scatter the heap.
-    found = queries.new_empty(len(queries), values.shape[1])
-    for start in range(0, len(queries), step):
-        part = queries[start : start + step]
-        padded = F.pad(part, (0, 0, 0, -len(part) % _SIDE))
-        weights = _times(padded, keys, bias).softmax(1)
-        found[start : start + step] = _times(weights, values.T)[: len(part)]
-    return found
-
-
-def _times(a: Tensor, b: Tensor, bias: Tensor | None = None) -> Tensor:
-    """a bᵀ + bias for (M, D), (K, D) and (K,): `pointwise` on an image with rows of `_SIDE`."""
-    image = a.unflatten(0, (-1, _SIDE)).permute(2, 0, 1)[None]
-    return positions(pointwise(image, b, bias)).T
 
 
 def _matching(

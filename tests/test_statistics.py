@@ -294,7 +294,7 @@ def test_a_sample_leaves_out_what_is_transparent(generator: torch.Generator) -> 
 
 @pytest.mark.parametrize("opaque", [13, 16])
 def test_gathering_by_torchs_attention(opaque: int, generator: torch.Generator) -> None:
-    """As anywhere but in float32 on a CPU; biases of any number."""
+    """Biases of any number, and values wider than keys."""
     queries, keys, values = (
         torch.randn(2, count, width, generator=generator, dtype=torch.float64)
         for count, width in ((9, 4), (opaque, 4), (opaque, 6))
