@@ -371,14 +371,15 @@ def _pair(pixels: int) -> int:
 
 #: What glibc's mallopt is told, by its numbers: M_MMAP_THRESHOLD, blocks of up to so many bytes are
 #: kept; M_TRIM_THRESHOLD, so many of them; M_TOP_PAD, so many are asked for beyond what is needed.
-_KEEPING = {-3: 2**29, -1: 2**31 - 1, -2: 2**26}
+_KEEPING = {-3: 2**27, -1: 2**31 - 1, -2: 2**26}
 
 
 def keep() -> None:
     """Have the C library keep what is freed, for the next iteration to take again.
 
     glibc gives blocks of 32 MB or more back to the system at once, and page after page of the next
-    one is a fault: a fifth of an iteration's time with VGG-19 at 512 px.
+    one is a fault: a fifth of an iteration's time with VGG-19 at 512 px. What is kept lies
+    scattered, though: large pictures would take up to twice their memory.
     """
     if sys.platform == "linux":
         with contextlib.suppress(AttributeError):  # not glibc

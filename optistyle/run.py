@@ -265,9 +265,9 @@ class Run:
         self.identity = self._identify()  # of what was asked for: a checkpoint fits another plan
         if ranks.count() > 1:
             ranks.match(self._record())
-        if self.device.type == "cpu":
-            memory.keep()
         self.plan = self._demand.choose(*self._size, recipe.tile, recipe.history)
+        if self.device.type == "cpu" and self.plan.tile is None:
+            memory.keep()  # in tiles memory counts for more than a fifth of the time
         self._solver = solvers.make(recipe.optimizer, recipe.lr, self.plan.history)
         self.recipe = replace(
             self.recipe,
