@@ -60,8 +60,8 @@ def main(recipe: Recipe, out: Path, style: str = "swirls") -> list[Path]:
     files = [out / "poster.png", out / "poster.json", out / "overview.jpg"]
     for row, column in corners(run)[:CROPS]:
         top, left = (max(0, at - CROP // 2) for at in (row, column))
-        files.append(out / f"corner-{row}-{column}.png")
-        write(files[-1], poster[..., top : top + CROP, left : left + CROP])
+        files.append(out / f"corner-{row}-{column}.jpg")
+        write(files[-1], poster[..., top : top + CROP, left : left + CROP], quality=95)
     return files
 
 
