@@ -205,7 +205,9 @@ def test_the_gpus_benchmark_in_miniature(tmp_path: Path, monkeypatch: pytest.Mon
     for row in found["loops"]:
         assert 0 < row["seconds"] < 2 * row["with targets"]
         assert row["times as fast"] > 0
-        assert 0 < row["of the chip's"] < 1
+        # Of two rates measured on a busy machine, in Winograd's kernels, too, which do less work
+        # than is counted: above 1 is no fault.
+        assert row["of the chip's"] > 0
     exact = found["errors"][0]
     assert exact["at the start"] == exact["after 4"] == 0
     assert all(row["graph"] == 0 for row in found["errors"])
