@@ -60,6 +60,7 @@ def test_values_and_derivatives_are_the_convolutions(
         ((128, 64, 3, 3), True),
         ((64, 128, 3, 3), True),
         ((64, 64, 3, 3), False),
+        ((64, 136, 3, 3), False),
         ((512, 3, 3, 3), False),
         ((128, 128, 1, 1), False),
         ((128, 1, 3, 3), False),
