@@ -53,7 +53,7 @@ from optistyle.tiles import TiledFeatures, TiledReference, grid, halo, tiling
 #: Copies of every activation alive at a step's peak: output, padded input, gradients in part.
 _COPIES = 3.1
 #: Images of the picture's size alive beside the history while tiles are looked at: the picture,
-#: the best one, the last move, two gradients; and while the solver steps.
+#: the one before, the best one, two gradients; and while the solver steps.
 _LOOKING, _STEPPING = 5, 6
 #: The same for Adam.
 _ADAM_LOOKING, _ADAM_STEPPING = 7, 12
@@ -61,9 +61,6 @@ _ADAM_LOOKING, _ADAM_STEPPING = 7, 12
 _FIXED = 30_000_000
 #: Bytes of a float32, and of an RGB pixel of them.
 _FLOAT, _PIXEL = 4, 12
-#: What the heap makes of a pair of small images: they live long, and lie scattered between
-#: activations that do not. Large ones have pages of their own.
-_SCATTER, _SCATTERED = 1.6, 32_000_000
 #: Tiles to choose from, the side in pixels; None is the whole picture.
 SIDES = (None, 2048, 1024, 768, 512, 256)
 #: Pairs of L-BFGS to choose from, at the least; and bytes that they may take where there is choice.
@@ -150,21 +147,17 @@ class Demand:
         )
         measuring += image * (2 + sum(self.styles))
         step = _FLOAT * (_COPIES * every + self._workspace()) * crop + maps
-        if not isinstance(self.solver, LBFGS):
-            looking, stepping = 1.0 * _ADAM_LOOKING * image, 1.0 * _ADAM_STEPPING * image
-        else:
-            pairs = self.history(pixels, least)
-            move = image / 2 if pixels >= COMPACT else 0.0  # it is a pair's half by then
-            looking, stepping = _LOOKING * image - move + pairs, _STEPPING * image - move + pairs
+        adam = not isinstance(self.solver, LBFGS)
+        pairs = self.history(pixels, least)
+        looking = pairs + (_ADAM_LOOKING if adam else _LOOKING) * image
+        stepping = pairs + (_ADAM_STEPPING if adam else _STEPPING) * image
         return round(_FIXED + self._filters() + max(measuring, looking + step, stepping + maps))
 
-    def history(self, pixels: int, least: int) -> float:
-        """Bytes of L-BFGS's pairs."""
+    def history(self, pixels: int, least: int) -> int:
+        """Bytes of L-BFGS's pairs, of which one is about to be written."""
         if not isinstance(self.solver, LBFGS):
             return 0
-        size = _pair(pixels)
-        pairs = min(self.iterations, self.pairs(pixels, least))
-        return pairs * size * (_SCATTER if size < _SCATTERED else 1)
+        return min(self.iterations, self.pairs(pixels, least) + 1) * _pair(pixels)
 
     def pairs(self, pixels: int, least: int) -> int:
         """How many pairs L-BFGS remembers."""

@@ -21,6 +21,7 @@ from optistyle import images
 from optistyle.errors import InputError
 from optistyle.images import Picture
 from optistyle.optimise import Progress
+from optistyle.solvers import State
 
 #: One evaluation: scale (from 0), iteration (from 1), and the weighted losses by name.
 TraceRow = dict[str, float]
@@ -60,7 +61,7 @@ class Checkpoint:
         """
         content = {
             **vars(self),
-            "progress": vars(self.progress),
+            "progress": {**vars(self.progress), "state": _own(self.progress.state)},
             "identity": identity,
             "threads": torch.get_num_threads(),
         }
@@ -111,6 +112,16 @@ class Checkpoint:
 
 def _part(path: Path) -> Path:
     return path.with_name(path.name + ".part")
+
+
+def _own(state: State) -> State:
+    """Without the rest of the memory that a tensor shows a part of: torch.save would write it."""
+    return {
+        name: value.clone()
+        if isinstance(value, Tensor) and value.nbytes < value.untyped_storage().nbytes()
+        else value
+        for name, value in state.items()
+    }
 
 
 @dataclass(frozen=True)

@@ -23,8 +23,8 @@ State = dict[str, Any]
 
 #: L-BFGS keeps its pairs in bfloat16 for images of so many pixels or more: 4096x4096.
 COMPACT = 2**24
-#: Numbers in one pass of the arithmetic on images, which bounds what it takes beside them.
-_BLOCK = 2**22
+#: Numbers of an image in one pass of the arithmetic, which bounds what it takes beside them.
+_BLOCK = 2**18
 
 
 class Solver(Protocol):
@@ -53,13 +53,22 @@ class Solver(Protocol):
 
 @dataclass(frozen=True)
 class LBFGS:
-    """Limited-memory BFGS with fixed steps (Nocedal & Wright 2006, alg. 7.4; no line search).
+    """Limited-memory BFGS with fixed steps, in compact form (Byrd, Nocedal & Schnabel 1994, 3.1).
 
-    As `torch.optim.LBFGS` with one iteration a step, but for three things: curvature pairs are
-    judged by their angle, not by an absolute s·y > 1e-10, which stalls on small objectives; a
-    direction that does not descend clears the memory; and the first step, along the plain gradient,
-    moves the picture visibly, where torch's min(1, 1 / |g|_1) moves a pixel by 1e-6 and leaves the
-    first curvature to rounding (it diverged on one of four pairs tried, and was behind on all).
+    A step is -H g; for the pairs' steps S and gradient changes Y, the oldest first,
+
+        H = γI + [S γY] [[R⁻ᵀ (D + γYᵀY) R⁻¹, -R⁻ᵀ], [-R⁻¹, 0]] [S γY]ᵀ,
+
+    where R is the upper triangle of SᵀY, D its diagonal, and γ = s·y / y·y of the newest pair: what
+    the two-loop recursion gives, in two passes over the pairs. All is decided by tensors, so that a
+    step never waits for the device.
+
+    As `torch.optim.LBFGS` with one iteration a step, but for three things. Pairs are judged by
+    their angle, not by an absolute s·y > 1e-10, which stalls on small objectives; one that fails
+    has no effect, but takes its place. A direction that does not descend clears the memory. The
+    first step, along the plain gradient, moves the picture visibly, where torch's min(1, 1 / |g|_1)
+    moves a pixel by 1e-6 and leaves the first curvature to rounding (it diverged on one of four
+    pairs tried, and was behind on all).
 
     Args:
         lr: the step along the quasi-Newton direction; 1 is Newton's.
@@ -80,27 +89,76 @@ class LBFGS:
         return max(self.least, min(100, self.memory // size))
 
     def start(self, image: Tensor) -> State:
-        return {"s": [], "y": [], "lr": self.lr}
+        kind = torch.bfloat16 if image[0, 0].numel() >= COMPACT else image.dtype
+        none = image.new_zeros(0, dtype=torch.float32 if image.is_mps else torch.float64)
+        return {
+            "lr": self.lr,
+            "image": image,
+            "gradient": torch.zeros_like(image),  # the first pair has no step, and fails
+            # s and y in the order of writing, as a ring with one row more than pairs in use: the
+            # next step writes that one, and this state stays good.
+            "pairs": image.new_empty((0, 2, image.numel()), dtype=kind),
+            "written": 0,
+            # Of the pairs, the oldest first: which are in use; s·g and y·g; s·y and y·y of any two.
+            "valid": none.bool(),
+            "slopes": none.view(0, 2),
+            "products": none.view(0, 0, 2),
+            "gamma": none.new_ones(()),
+        }
 
     def step(self, image: Tensor, gradient: Tensor, state: State) -> tuple[Tensor, State]:
-        s, y, lr = list(state["s"]), list(state["y"]), state["lr"]
-        if "move" in state:
-            move, change = state["move"], gradient - state["gradient"]
-            if _dot(move, change) > 1e-8 * float(move.norm()) * float(change.norm()):
-                keep = self.capacity(2 * move.numel() * move.element_size())
-                s, y = [*s, move][-keep:], [*y, change.to(move.dtype)][-keep:]
-            del move, change
-        direction = _quasi_newton(gradient, s, y)
-        if s and _dot(direction, gradient) >= 0:
-            s, y = [], []
-            direction = (-gradient).contiguous()
-        # In place from here on: an image of 8192x8192 px takes 0.8 GB.
-        length = lr if s else lr * self.first_move / (float(gradient.abs().mean()) + 1e-30)
-        move = direction.mul_(length)
-        image = image + move
-        if image[0, 0].numel() >= COMPACT:
-            move = move.bfloat16()
-        return image, {"s": s, "y": y, "lr": lr, "move": move, "gradient": gradient}
+        most = self.capacity(2 * image.numel() * state["pairs"].element_size())
+        pairs, written = _with_room(state["pairs"], state["written"], most + 1)
+        row, written = written % (most + 1), written + 1
+        pairs = pairs[:written]
+
+        x, g = image.flatten(), gradient.flatten()
+        before, last = state["image"].flatten(), state["gradient"].flatten()
+        slopes = state["slopes"].new_zeros((len(pairs), 2))
+        latest, square, size = slopes.new_zeros((2, 2)), slopes.new_zeros(()), slopes.new_zeros(())
+        for part in _parts(x):
+            torch.sub(x[part], before[part], out=pairs[row, 0, part])
+            torch.sub(g[part], last[part], out=pairs[row, 1, part])
+            slopes += (_matrix(pairs, part, x.dtype) @ g[part]).view(-1, 2)
+            pair = pairs[row, :, part].to(x.dtype)
+            latest += pair @ pair.T
+            square += g[part].dot(g[part])
+            size += g[part].abs().sum()
+        slopes = slopes.roll(-row - 1, 0)
+
+        # With the newest y as the difference of two gradients, whose products are there.
+        column = torch.cat((slopes[:-1] - state["slopes"][-most:], latest[None, :, 1]))
+        products = F.pad(state["products"][-most:, -most:], (0, 0, 0, 1, 0, 1))
+        products[:, -1] = column
+        products[-1, :, 1] = column[:, 1]
+        (ss, sy), (_, yy) = latest
+        curved = sy > 1e-8 * (ss * yy).sqrt()
+        valid = torch.cat((state["valid"][-most:], curved[None]))
+        valid[:-most] = False
+        gamma = torch.where(curved, sy / yy, state["gamma"])
+
+        factors = _inverse(products, valid, gamma, slopes)
+        descends = valid.any() & (gamma * square + (factors * slopes).sum() > 0)
+        first = self.first_move * x.numel() / (size + 1e-30)
+        along = (state["lr"] * torch.where(descends, gamma, first)).to(x.dtype)
+        factors = state["lr"] * torch.where(descends, factors, 0)
+        factors = factors.roll(row + 1, 0).flatten().to(x.dtype)
+        moved = torch.empty_like(x)
+        for part in _parts(x):
+            change = (factors @ _matrix(pairs, part, x.dtype)).addcmul_(g[part], along)
+            torch.sub(x[part], change, out=moved[part])
+
+        return moved.view_as(image), {
+            "lr": state["lr"],
+            "image": image,
+            "gradient": gradient,
+            "pairs": pairs,
+            "written": written,
+            "valid": valid & descends,
+            "slopes": slopes,
+            "products": products,
+            "gamma": gamma,
+        }
 
     def result(self, image: Tensor, state: State) -> Tensor:
         return image
@@ -113,40 +171,42 @@ class LBFGS:
         return self.start(image)
 
 
-def _quasi_newton(gradient: Tensor, s: list[Tensor], y: list[Tensor]) -> Tensor:
-    """The two-loop recursion: -H g, with H built from steps s and gradient changes y."""
-    q = (-gradient).contiguous()
-    inverse = [1 / _dot(a, b) for a, b in zip(s, y, strict=True)]
-    factors = []
-    for a, b, rho in zip(reversed(s), reversed(y), reversed(inverse), strict=True):
-        factor = rho * _dot(a, q)
-        _add(q, b, -factor)
-        factors.append(factor)
-    if s:
-        q *= _dot(s[-1], y[-1]) / _dot(y[-1], y[-1])
-    for a, b, rho, factor in zip(s, y, inverse, reversed(factors), strict=True):
-        _add(q, a, factor - rho * _dot(b, q))
-    return q
+def _inverse(products: Tensor, valid: Tensor, gamma: Tensor, slopes: Tensor) -> Tensor:
+    """Factors of s and y, pair by pair, in H g - γ g."""
+    eye = torch.eye(len(valid), dtype=slopes.dtype, device=slopes.device)
+    upper = torch.where(valid & valid[:, None], products[..., 0], eye)
+    valid = valid[:, None]
+    along, change = torch.where(valid, slopes, 0).split(1, 1)
+    u = torch.linalg.solve_triangular(upper, along, upper=True)
+    inner = upper.diagonal()[:, None] * u + gamma * (products[..., 1] @ u - change)
+    inner = torch.where(valid, inner, 0)
+    return torch.cat(
+        (torch.linalg.solve_triangular(upper.mT, inner, upper=False), -gamma * u), dim=1
+    )
 
 
-def _blocks(a: Tensor, b: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-    """Two images, part by part, the second in the first's type."""
-    parts = zip(a.flatten().split(_BLOCK), b.flatten().split(_BLOCK), strict=True)
-    return ((x, y.to(x.dtype)) for x, y in parts)
+def _with_room(pairs: Tensor, written: int, rows: int) -> tuple[Tensor, int]:
+    """The memory that the pairs are the beginning of, and how many were written to it.
+
+    New memory with the latest of them where there is none or it has another size: at the start, and
+    after a file, which holds no empty rows.
+    """
+    shape = (rows, *pairs.shape[1:])
+    if pairs.untyped_storage().nbytes() == math.prod(shape) * pairs.element_size():
+        return pairs.as_strided(shape, (2 * shape[2], shape[2], 1)), written
+    memory, kept = pairs.new_empty(shape), min(len(pairs), rows - 1)
+    for k in range(kept):
+        memory[k] = pairs[(written - kept + k) % len(pairs)]
+    return memory, kept
 
 
-def _dot(a: Tensor, b: Tensor) -> float:
-    if a.dtype == torch.bfloat16:
-        a, b = b, a
-    if a.dtype == torch.bfloat16:
-        return math.fsum(float(torch.dot(x.float(), y.float())) for x, y in _blocks(a, b))
-    return math.fsum(float(torch.dot(x, y)) for x, y in _blocks(a, b))
+def _parts(x: Tensor) -> Iterator[slice]:
+    return (slice(a, a + _BLOCK) for a in range(0, len(x), _BLOCK))
 
 
-def _add(a: Tensor, b: Tensor, factor: float) -> None:
-    """a += factor * b, for an a without gaps."""
-    for x, y in _blocks(a, b):
-        x.add_(y, alpha=factor)
+def _matrix(pairs: Tensor, part: slice, kind: torch.dtype) -> Tensor:
+    """A part of all pairs, a row for every s and y."""
+    return pairs[..., part].flatten(0, 1).to(kind)
 
 
 @dataclass(frozen=True)

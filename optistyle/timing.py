@@ -19,7 +19,7 @@ _SMALL, _LARGE = 64, 160
 #: Queries and keys of the tiny attention.
 _QUERIES, _KEYS = 512, 4096
 #: Passes over a float32 image in a step of Adam, and of L-BFGS per pair and beside them.
-_ADAM, _PAIR, _REST = 20, 4, 10
+_ADAM, _PAIR, _REST = 20, 3, 10
 
 
 def seconds(

@@ -21,6 +21,7 @@ from optistyle.observers import Checkpoint, Checkpoints, ProgressBar, Snapshots,
 from optistyle.optimise import Progress
 from optistyle.recipes import Recipe
 from optistyle.run import Run
+from optistyle.solvers import LBFGS
 
 Make = Callable[..., Tensor]
 SMALL = Recipe(size=48, scales=(32, 48), iterations=(4, 3))
@@ -217,8 +218,27 @@ def test_round_trip(run: Run, tmp_path: Path) -> None:
     saved = steps[-1].checkpoint
     assert (loaded.scale, loaded.trace, loaded.seconds) == (1, saved.trace, saved.seconds)
     assert torch.equal(loaded.progress.image, saved.progress.image)
-    assert torch.equal(loaded.progress.state["move"], saved.progress.state["move"])
+    assert torch.equal(loaded.progress.state["pairs"], saved.progress.state["pairs"])
     assert list(tmp_path.iterdir()) == [tmp_path / "c"]
+
+
+def test_a_file_holds_what_a_state_shows(tmp_path: Path) -> None:
+    """Of memory for a hundred pairs the three that are written."""
+    image = torch.rand(1, 3, 40, 40)
+    solver, state = LBFGS(), LBFGS().start(image)
+    for _ in range(3):
+        image, state = solver.step(image, image - 0.5, state)
+    Checkpoint(0, Progress(3, image, state, 1.0, image)).save(tmp_path / "c", "id")
+    assert (
+        (tmp_path / "c").stat().st_size
+        < 20 * image.nbytes
+        < state["pairs"].untyped_storage().nbytes()
+    )
+    loaded = Checkpoint.load(tmp_path / "c", "id", torch.device("cpu")).progress.state
+    for _ in range(3):
+        expected, state = solver.step(image, image - 0.5, state)
+        image, loaded = solver.step(image, image - 0.5, loaded)
+        assert torch.equal(image, expected)
 
 
 def test_threads_are_restored(tmp_path: Path) -> None:
