@@ -4,8 +4,9 @@ python examples/report_003.py [--encoder slim|vgg19 …] [--only NAME …] [--sm
 
 Runs go to out/report-003, and finished ones are not repeated. Photographs are scikit-image's,
 paintings our own. VGG-19 runs the report's own schedule (500 iterations at one scale) at 256 px,
-its convolutions in bfloat16 (float32 where losses are compared); the slim encoder optistyle's
-schedule at 512 px. --small is everything at 96 px with few iterations.
+its convolutions in bfloat16 (float32 where losses are compared), for which the processor needs
+AVX-512 or ARM's BF16; the slim encoder optistyle's schedule at 512 px. --small is everything at
+96 px with few iterations.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 python examples/sheets.py [--encoder slim|vgg19 …] [--size 512] [-o docs]
 
 Photographs are scikit-image's, paintings our own. Runs that are already in out/sheets are not made
-again. VGG-19's convolutions run in bfloat16: two thirds of the time on a CPU that has it.
+again.
 """
 
 from __future__ import annotations
@@ -41,9 +41,8 @@ def picture(encoder: str, pair: tuple[str, str], gamma: float, size: int, cache:
     """One stylised picture, from ``cache`` where it is there."""
     path = cache / f"{encoder}-{pair[0]}-{pair[1]}-{gamma:g}-{size}.png"
     if not path.exists():
-        precision = "bfloat16" if encoder == "vgg19" else "float32"
-        recipe = Recipe(gamma=gamma, size=size, encoder=encoder, precision=precision)
-        network = load_encoder(encoder, precision=precision)
+        recipe = Recipe(gamma=gamma, size=size, encoder=encoder)
+        network = load_encoder(encoder)
         painting = read(ROOT / "examples" / "styles" / f"{pair[1]}.jpg")
         print(path.name, file=sys.stderr)
         result = stylize(
