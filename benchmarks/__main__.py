@@ -31,11 +31,13 @@ def main(context: click.Context) -> None:
 
 
 @main.command("speed")
-@click.option("--size", "sizes", type=int, multiple=True, default=(256, 512), show_default=True)
+@click.option(
+    "--size", "sizes", type=int, multiple=True, default=(256, 512, 1024), show_default=True
+)
 @click.option("--rounds", type=int, default=3, show_default=True)
 @click.option("--vgg/--no-vgg", default=True, help="Also time a whole run with VGG-19 (minutes).")
 def speed_command(sizes: tuple[int, ...], rounds: int, vgg: bool) -> None:
-    """Seconds per iteration, and the default run."""
+    """Seconds and memory per iteration, and the default run."""
     speed.main(sizes, rounds, vgg)
 
 

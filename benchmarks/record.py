@@ -36,6 +36,15 @@ def commit() -> str:
     return head.stdout.strip() or "unknown"
 
 
+def peak() -> int:
+    """Bytes that this program has taken at the most; of Linux.
+
+    Not getrusage's, in which is what the program that started this one takes.
+    """
+    status = Path("/proc/self/status").read_text()
+    return int(status.split("VmHWM:")[1].split()[0]) * 1024
+
+
 def save(name: str, rows: Any) -> Path:
     """Write ``results/NAME-DATE.json``; a second run on the same day replaces the first."""
     now = datetime.now(timezone.utc)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import multiprocessing
 import os
@@ -12,9 +11,9 @@ import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
+from statistics import median
 from typing import Any
 
-import numpy as np
 from torch import Tensor
 
 from benchmarks import pairs, plain, record
@@ -75,29 +74,27 @@ def per_iteration(
 ) -> list[dict[str, Any]]:
     """All loops in turn, as often as ``rounds`` says, on the same machine in the same minute.
 
-    Each of ours stands against the plain loop on the same weights, which has a process of its own:
-    how ours has the C library treat memory is not to its advantage or disadvantage.
+    Every one has a process of its own, whose peak of memory is its own, too, and in which how ours
+    has the C library treat memory is nothing to the others.
     """
-    rows = []
-    with contextlib.ExitStack() as stack:
-        spawn = multiprocessing.get_context("spawn")
-        plainly, own = (
-            stack.enter_context(ProcessPoolExecutor(1, mp_context=spawn)) for _ in range(2)
-        )
-        for size in sizes:
-            for _ in range(rounds):
-                row: dict[str, Any] = {"size": size}
-                for label in contenders:
-                    name, precision, gamma = CONTENDERS[label]
-                    count = (4 if size > 256 else 8) * (1 if name == "vgg19" else 4)
-                    if precision is None:
-                        found = plainly.submit(theirs, name, size, count)
-                    else:
-                        found = own.submit(ours, name, precision, gamma, size, count)
-                    row[label] = found.result()
-                rows.append(row)
-                print(row, flush=True)
+    spawn, rows = multiprocessing.get_context("spawn"), []
+    for size in sizes:
+        for _ in range(rounds):
+            for label in contenders:
+                with ProcessPoolExecutor(1, mp_context=spawn) as apart:
+                    seconds, peak = apart.submit(_timed, label, size).result()
+                rows.append({"px": size, "loop": label, "seconds": seconds, "GB": peak / 1e9})
+                print(rows[-1], flush=True)
     return rows
+
+
+def _timed(label: str, size: int) -> tuple[float, int]:
+    """Seconds per iteration, and bytes of this program at its peak."""
+    name, precision, gamma = CONTENDERS[label]
+    count = (4 if size > 256 else 8) * (1 if name == "vgg19" else 4)
+    if precision is None:
+        return theirs(name, size, count), record.peak()
+    return ours(name, precision, gamma, size, count), record.peak()
 
 
 def gradient_errors(size: int, iterations: int = 60) -> list[dict[str, Any]]:
@@ -182,21 +179,24 @@ def main(sizes: tuple[int, ...], rounds: int, vgg_run: bool) -> None:
     print(record.save("speed", found))
 
 
-def ratios(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Medians of seconds, and of how many times as fast as the plain loop on the same weights."""
+def ratios(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Medians over rounds: of seconds, of how many times as fast as the plain loop on the same
+    weights in the same round, and of memory."""
     lines = []
-    for size in dict.fromkeys(row["size"] for row in rows):
-        mine = [row for row in rows if row["size"] == size]
-        for name in list(mine[0])[1:]:
-            base = "plain slim" if "slim" in name else "plain VGG-19"
-            found = [row[base] / row[name] for row in mine]
-            lines.append(
-                {
-                    "px": size,
-                    "loop": name,
-                    "s / iteration": float(np.median([row[name] for row in mine])),
-                    "times as fast as the plain loop": float(np.median(found)),
-                    "spread": f"{min(found):.2f} to {max(found):.2f}",
-                }
-            )
+    for size, loop in dict.fromkeys((row["px"], row["loop"]) for row in rows):
+        base = "plain slim" if "slim" in loop else "plain VGG-19"
+        own, plainly = (
+            [row for row in rows if (row["px"], row["loop"]) == (size, x)] for x in (loop, base)
+        )
+        found = [y["seconds"] / x["seconds"] for x, y in zip(own, plainly, strict=True)]
+        lines.append(
+            {
+                "px": size,
+                "loop": loop,
+                "s / iteration": median(row["seconds"] for row in own),
+                "times as fast as the plain loop": median(found),
+                "spread": f"{min(found):.2f} to {max(found):.2f}",
+                "GB": median(row["GB"] for row in own),
+            }
+        )
     return lines

@@ -127,9 +127,9 @@ def test_the_plain_loop_walks_separable_convolutions(picture: Callable[..., Tens
 
 
 def test_loops_are_timed_in_turn() -> None:
-    (row,) = speed.per_iteration((32,), 1, ("plain slim", "slim"))
-    assert list(row) == ["size", "plain slim", "slim"]
-    assert min(row.values()) > 0
+    rows = speed.per_iteration((32,), 1, ("plain slim", "slim"))
+    assert [(row["px"], row["loop"]) for row in rows] == [(32, "plain slim"), (32, "slim")]
+    assert all(row["seconds"] > 0 and 0.1 < row["GB"] < 3 for row in rows)
 
 
 def test_errors_of_gradients_are_beside_float64() -> None:
@@ -185,9 +185,17 @@ def test_schedules_are_judged_against_the_default_and_kept(
 
 
 def test_ratios_are_against_the_plain_loop_on_the_same_weights() -> None:
-    row = {"size": 8, "plain VGG-19": 6.0, "plain slim": 2.0, "VGG-19": 3.0, "slim": 0.5}
-    found = speed.ratios([row, row])
+    seconds = {"plain VGG-19": 6.0, "plain slim": 2.0, "VGG-19": 3.0, "slim": 0.5}
+    rows = [
+        {"px": 8, "loop": loop, "seconds": slower * x, "GB": gigabytes}
+        for slower, gigabytes in ((1, 3), (7, 1), (2, 2))
+        for loop, x in seconds.items()
+    ]
+    found = speed.ratios(rows)
+    assert [x["loop"] for x in found] == [*seconds]
+    assert [x["s / iteration"] for x in found] == [12, 4, 6, 1]
     assert [x["times as fast as the plain loop"] for x in found] == [1, 1, 2, 4]
+    assert [x["GB"] for x in found] == [2] * 4
 
 
 @pytest.mark.slow
