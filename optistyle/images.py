@@ -91,6 +91,33 @@ class Picture:
         return self.pixels.shape[-1]
 
 
+class Stored:
+    """A picture in a quarter of the memory: in 8 bits a sample, where those give it exactly."""
+
+    def __init__(self, picture: Picture) -> None:
+        self.height, self.width = picture.height, picture.width
+        self._pixels = _narrowed(picture.pixels)
+        self._alpha = None if picture.alpha is None else _narrowed(picture.alpha)
+
+    @property
+    def alpha(self) -> Tensor | None:
+        return None if self._alpha is None else _widened(self._alpha)
+
+    @property
+    def picture(self) -> Picture:
+        """As it was, made anew."""
+        return Picture(_widened(self._pixels), self.alpha)
+
+
+def _narrowed(samples: Tensor) -> Tensor:
+    narrow = (samples * 255).round_().clamp_(0, 255).to(torch.uint8)
+    return narrow if torch.equal(_widened(narrow), samples) else samples
+
+
+def _widened(samples: Tensor) -> Tensor:
+    return samples.float().div_(255) if samples.dtype == torch.uint8 else samples
+
+
 # --- reading ---
 
 

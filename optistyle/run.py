@@ -35,7 +35,7 @@ from optistyle.baselines.codec import LEAST
 from optistyle.baselines.paint import paint
 from optistyle.encoders.vgg import VGG
 from optistyle.errors import InputError
-from optistyle.images import Picture
+from optistyle.images import Picture, Stored
 from optistyle.losses import (
     AttentionGram,
     AttentionLocal,
@@ -216,11 +216,13 @@ class Run:
         if not styles:
             raise InputError("no style image is given; give one or more")
         self._shares = recipe.shares(len(styles))
-        self._content = as_picture(content)
+        picture = as_picture(content)
         self._styles = [
-            colors.recolour(as_picture(style), self._content, recipe.original_colors)
+            Stored(colors.recolour(as_picture(style), picture, recipe.original_colors))
             for style in styles
         ]
+        self._content = Stored(picture)
+        del picture
         self.schedule = recipe.schedule(self._content.height, self._content.width)
         if encoder is None:
             recipe = resolved(recipe)
@@ -424,14 +426,16 @@ class Run:
         """The image, resized, in the content's colours where that is asked for, with its alpha."""
         pixels, alpha = devices.fetched(images.resize(image, size))(), self._content.alpha
         if self.recipe.original_colors == "luminance":
-            pixels = colors.keep_luminance(pixels, images.resize(self._content.pixels, size))
+            content = self._content.picture.pixels
+            pixels = colors.keep_luminance(pixels, images.resize(content, size))
         return Picture(pixels, None if alpha is None else images.resize(alpha, size))
 
-    def _sized(self, picture: Picture, size: tuple[int, int]) -> tuple[Tensor, Tensor | None]:
+    def _sized(self, stored: Stored, size: tuple[int, int]) -> tuple[Tensor, Tensor | None]:
+        picture = stored.picture
         pixels, alpha = images.resize(picture.pixels.to(self.device), size), picture.alpha
         return pixels, None if alpha is None else images.resize(alpha.to(self.device), size)
 
-    def _style_size(self, style: Picture, size: tuple[int, int]) -> tuple[int, int]:
+    def _style_size(self, style: Stored, size: tuple[int, int]) -> tuple[int, int]:
         """As many pixels as the picture has, times the scale squared, in the style's own aspect."""
         area = round(math.prod(size) * self.recipe.style_scale**2)
         # No side below SMALLEST px, where the deepest layers end.
@@ -448,30 +452,32 @@ class Run:
             self.plan.tile,
         )
 
-    def _initial(self, init: str, device: str) -> Tensor:
+    def _initial(self, init: str, device: str) -> Stored:
         """What the optimisation starts from, of any size; for noise, which has its own at every
         size, and for grey a grey pixel."""
         if init in ("grey", "noise"):
-            return torch.full((1, 3, 1, 1), 0.5)
+            return Stored(Picture(torch.full((1, 3, 1, 1), 0.5)))
         if init in ("content", "style"):
-            return (self._content if init == "content" else self._styles[0]).pixels
+            return self._content if init == "content" else self._styles[0]
         if init in WARM_STARTS:
             model = baselines.load(init, device=devices.resolve(device))
             height, width = self.schedule[0][0]
             larger = max(1.0, LEAST / min(height, width))  # it is resized in any case
             size = math.ceil(larger * height), math.ceil(larger * width)
-            return paint(model, self._content, self._styles, size, shares=self._shares).pixels
+            pictures = self._content.picture, [style.picture for style in self._styles]
+            return Stored(paint(model, *pictures, size, shares=self._shares))
         if not Path(init).exists():
             raise InputError(f"init {init!r} is neither a file nor one of {', '.join(INITS)}")
-        return images.read(init).pixels
+        return Stored(images.read(init))
 
     def _start(self, size: tuple[int, int]) -> Tensor:
         """Where the optimisation starts, (1, 3, H, W) in [0, 1] on the device."""
-        start = self._init
         if self.recipe.init == "noise":
             # Around grey, so narrow that hardly a pixel leaves [0, 1].
             generator = torch.Generator().manual_seed(self.recipe.seed)
             start = (0.5 + 0.15 * torch.randn(1, 3, *size, generator=generator)).clamp(0, 1)
+        else:
+            start = self._init.picture.pixels
         return images.resize(start.to(self.device), size)
 
     def _record(self) -> dict[str, Any]:
@@ -488,7 +494,9 @@ class Run:
         return {
             **{f"the {name}": entry["sha256"] for name, entry in files.items()},
             **settings,
-            "the start": digest(self._init) if self.recipe.init in WARM_STARTS else "",
+            "the start": digest(self._init.picture.pixels)
+            if self.recipe.init in WARM_STARTS
+            else "",
             "the encoder": [encoder.name, digest(*encoder.convolutions().values())],
             "extra terms": self.extra,
             **versions(),
@@ -506,7 +514,7 @@ class Run:
         device = str(self.device) if ranks.count() == 1 else self.device.type
         kind = [device, encoder.pooling, encoder.padding, encoder.precision]
         if self.recipe.init in WARM_STARTS:  # its weights are not among the inputs
-            hashes.append(digest(self._init))
+            hashes.append(digest(self._init.picture.pixels))
         weights = digest(*encoder.convolutions().values())
         settings = json.dumps([self.recipe.as_dict(), hashes, kind, weights, self.extra])
         return hashlib.sha256(settings.encode()).hexdigest()

@@ -616,3 +616,21 @@ def test_digest(tmp_path):
     assert images.digest(tmp_path / "a") == hashlib.sha256(data).hexdigest()
     with pytest.raises(InputError, match="not a file"):
         images.digest(tmp_path / "b")
+
+
+@pytest.mark.parametrize("channels", [3, 4])
+@pytest.mark.parametrize("bits", [8, 16])
+def test_stored_pictures_come_back_as_they_were(channels: int, bits: int, tmp_path: Path) -> None:
+    """Those of 8 bits from a quarter of the memory; of more, and from elsewhere, from all of it."""
+    tifffile.imwrite(tmp_path / "a.tif", noise(bits, channels), photometric="rgb")
+    picture = read(tmp_path / "a.tif")
+    stored = images.Stored(picture)
+    assert (stored.height, stored.width) == (H, W)
+    found = stored.picture
+    assert torch.equal(found.pixels, picture.pixels)
+    assert found.pixels.stride()[1:] == picture.pixels.stride()[1:]
+    assert (found.alpha is None) == (picture.alpha is None) == (channels == 3)
+    if picture.alpha is not None:
+        assert torch.equal(found.alpha, picture.alpha)
+    held = stored._pixels.element_size()
+    assert held == (1 if bits == 8 else 4)

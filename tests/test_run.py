@@ -252,7 +252,7 @@ def test_colours_of_transparent_pixels_are_not_taken(tiny: VGG, picture: Make) -
     runs = [
         Run(Picture(p, alpha), picture(32, 32, 1), recipe, encoder=tiny) for p in (content, hidden)
     ]
-    assert torch.equal(runs[0]._styles[0].pixels, runs[1]._styles[0].pixels)
+    assert torch.equal(*(run._styles[0].picture.pixels for run in runs))
 
 
 # --- stopping and going on ---
