@@ -1,25 +1,6 @@
 """How much memory a run takes, and what would fit: a forecast, to refuse early and usefully.
 
-The forecast is of the peak beside the program, its weights and the input pictures. Measured as the
-growth of resident memory of one run on one CPU thread, content and style square, with attention
-(MB):
-
-    ================  =====  ====  ==========  ========  ========
-    encoder           px     tile  iterations  measured  forecast
-    ================  =====  ====  ==========  ========  ========
-    slim               256                  6       146       143
-    slim               512                  6       511       481
-    slim               512                 40       816       813
-    slim, Adam         512                  6       510       427
-    slim              1024                  3      1714      1713
-    slim               640     96          12       359       343
-    slim              1024    256           3       474       475
-    slim              2048    512           2      1342      1188
-    vgg19              256                  6       328       287
-    vgg19              512                  3      1066      1027
-    vgg19             1024    256           1       888       789
-    ================  =====  ====  ==========  ========  ========
-
+The forecast is of the peak beside the program, its weights and the input pictures.
 `python -m benchmarks sizes` holds whole runs, with the program and its pictures in them, against
 their plans: docs/speed.md.
 
@@ -52,6 +33,9 @@ from optistyle.tiles import TiledFeatures, TiledReference, grid, halo, tiling
 
 #: Copies of every activation alive at a step's peak: output, padded input, gradients in part.
 _COPIES = 3.1
+#: What the C library makes of them while it keeps what is freed, of which the next ones leave gaps;
+#: and the bytes of which it keeps nothing: of whole pictures see `keep`, and glibc's own.
+_SCATTER, _KEPT, _USUAL = 1.3, 2**27, 2**25
 #: Images of the picture's size alive beside the history while tiles are looked at: the picture,
 #: the one before, the best one, two gradients; and while the solver steps.
 _LOOKING, _STEPPING = 5, 6
@@ -131,11 +115,12 @@ class Demand:
             least: pairs that L-BFGS holds at least.
         """
         pixels = height * width
-        every, peak, held = self._floats()
-        margin = halo(self.encoder, self.layers)
+        peak, held = self._floats()
         crop = pixels
         if tile is not None:
-            crop = min(height, tile + 2 * margin) * min(width, tile + 2 * margin)
+            margin = halo(self.encoder, self.layers)
+            sides = (min(x, tile + (2 if x > 2 * tile else 1) * margin) for x in (height, width))
+            crop = math.prod(sides)
         maps = _FLOAT * sum(self._map(layer) for layer in self.needs.held) * pixels
         image, most = _PIXEL * pixels, max((1.0, *self.styles))
         if crop == pixels:
@@ -146,7 +131,8 @@ class Demand:
             (self._matching(x, pixels, most) for x in self.needs.matched), default=0
         )
         measuring += image * (2 + sum(self.styles))
-        step = _FLOAT * (_COPIES * every + self._workspace()) * crop + maps
+        kept = _KEPT if crop == pixels else _USUAL
+        step = _COPIES * self._alive(crop, kept) + _FLOAT * self._workspace() * crop + maps
         adam = not isinstance(self.solver, LBFGS)
         pairs = self.history(pixels, least)
         looking = pairs + (_ADAM_LOOKING if adam else _LOOKING) * image
@@ -175,10 +161,7 @@ class Demand:
 
     def _transformed(self) -> list[str]:
         """The layers on the way that `winograd` computes."""
-        taps = self.encoder.taps
-        deepest = max((taps.index(x) for x in self.layers & {*taps}), default=-1)
-        on_the_way = [x for x in taps[: deepest + 1] if x != POOL5]
-        return [x for x in on_the_way if self.encoder.is_transformed(x)]
+        return [x for x in self._way() if x != POOL5 and self.encoder.is_transformed(x)]
 
     def _filters(self) -> float:
         """Bytes of transformed filters."""
@@ -207,17 +190,24 @@ class Demand:
         levelling = 2 * size * pixels * most
         return _FLOAT * (size * pixels * (1 + most) + max(gathering, levelling))
 
-    def _floats(self) -> tuple[float, float, float]:
-        """Per pixel: of all activations; at the peak of a pass without gradient; and after it."""
-        every, held, peak, source = 0.0, 2.0 * 3, 0.0, 0.0
+    def _way(self) -> Sequence[str]:
+        """The layers on the way to the deepest."""
         taps = self.encoder.taps
-        deepest = max((taps.index(x) for x in self.layers & {*taps}), default=-1)
-        for layer in taps[: deepest + 1]:
+        return taps[: max((taps.index(x) for x in self.layers & {*taps}), default=-1) + 1]
+
+    def _alive(self, pixels: int, kept: int) -> float:
+        """Bytes of all activations of so many pixels; blocks of up to ``kept`` bytes are kept."""
+        sizes = [_FLOAT * self._map(layer) * pixels for layer in self._way()]
+        return sum(size * (_SCATTER if size < kept else 1) for size in sizes)
+
+    def _floats(self) -> tuple[float, float]:
+        """Per pixel, of a pass without gradient: at its peak, and after it."""
+        held, peak, source = 2.0 * 3, 0.0, 0.0
+        for layer in self._way():
             size = self._map(layer)
-            every += size
             peak = max(peak, held + source + 2 * size)
             held, source = (held + size, 0.0) if layer in self.layers else (held, size)
-        return every, max(peak, held), held
+        return max(peak, held), held
 
     def sampled(self, height: int, width: int) -> bool:
         """Whether attention looks at a part of the style's positions only."""
@@ -364,7 +354,7 @@ def _pair(pixels: int) -> int:
 
 #: What glibc's mallopt is told, by its numbers: M_MMAP_THRESHOLD, blocks of up to so many bytes are
 #: kept; M_TRIM_THRESHOLD, so many of them; M_TOP_PAD, so many are asked for beyond what is needed.
-_KEEPING = {-3: 2**27, -1: 2**31 - 1, -2: 2**26}
+_KEEPING = {-3: _KEPT, -1: 2**31 - 1, -2: 2**26}
 
 
 def keep() -> None:
