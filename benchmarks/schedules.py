@@ -124,7 +124,7 @@ def _painted(
 
 
 def means(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """One row per encoder and contender: work, mean seconds, and ratios to the default's."""
+    """One row per encoder and contender: work, and ratios to the default's."""
     found: dict[tuple[str, str], dict[str, Mapping[str, Any]]] = {}
     for row in rows:
         found.setdefault((row["encoder"], row["schedule"]), {})[row["pair"]] = row
@@ -144,7 +144,6 @@ def means(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
                 "schedule": name,
                 "iterations": first["iterations"],
                 "work": first["work"],
-                "seconds": float(np.mean([row["seconds"] for row in own.values()])),
                 "style": str(ratios["gram_distance"]),
                 "content": str(ratios["content_distance"]),
                 "self-similarity": str(ratios["self_similarity"]),

@@ -187,8 +187,7 @@ class Demand:
         if not self.exact:
             keys = min(keys, MOST_KEYS)
         gathering = size * pixels + 3 * self.encoder.channels(layer) * keys
-        levelling = 2 * size * pixels * most
-        return _FLOAT * (size * pixels * (1 + most) + max(gathering, levelling))
+        return _FLOAT * (size * pixels * (1 + most) + gathering)
 
     def _way(self) -> Sequence[str]:
         """The layers on the way to the deepest."""

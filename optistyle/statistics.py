@@ -18,6 +18,8 @@ from torch.backends import cuda
 from torch.nn import functional as F
 from torch.nn.grad import conv2d_weight
 
+#: Channels of a map that are levelled at a time.
+_CHANNELS = 32
 #: Positions in one matrix product of `moments`.
 _BLOCK = 2**10
 #: Attention weights held at a time where no fused kernel does without them: 64 MB, of which torch's
@@ -164,7 +166,10 @@ def mean_variance_normalise(features: Tensor, weights: Tensor, eps: float = 1e-5
 def _level(features: Tensor, weights: Tensor, eps: float = 1e-5) -> tuple[Tensor, Tensor]:
     """Each channel's mean and deviation, (N, 1), as `mean_variance_normalise` takes them."""
     mean = weighted_sum(features, weights)
-    variance = weighted_sum((features - mean.view(1, -1, 1, 1)).square(), weights)
+    # Some channels at a time: of a huge picture the map is large enough as it is.
+    parts = zip(features.split(_CHANNELS, 1), mean.split(_CHANNELS), strict=True)
+    squares = ((part - level.view(1, -1, 1, 1)).square() for part, level in parts)
+    variance = torch.cat([weighted_sum(part, weights) for part in squares])
     return mean[:, None], (variance + eps).sqrt()[:, None]
 
 
