@@ -69,10 +69,10 @@ def race(name: str, content: Tensor, style: Tensor, iterations: int) -> dict[str
 
 def main(names: tuple[str, ...], size: int, iterations: int, count: int, own_pairs: bool) -> None:
     found = pairs.own(size) if own_pairs else pairs.held_out(size)
-    rows = []
     for name in names:
+        rows: list[dict[str, Any]] = []
         for pair, (content, style) in list(found.items())[:count]:
             rows.append({"pair": pair, **race(name, content, style, iterations)})
             print(rows[-1], flush=True)
-    print(record.table(list(rows[0]), [list(row.values()) for row in rows]))
-    print(record.save("race", rows))
+        print(record.table(list(rows[0]), [list(row.values()) for row in rows]))
+        print(record.save(f"race-{name}", rows))

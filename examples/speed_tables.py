@@ -36,11 +36,11 @@ def plain(rows: Sequence[Row]) -> str:
     return record.table([*rows[0]], [[*row.values()] for row in rows]) + "\n"
 
 
-def sizes(folder: Path) -> list[Row]:
-    """The newest results of every size that has some."""
-    names = {path.stem.rsplit("-", 3)[0] for path in folder.glob("sizes-*.json")}
-    rows = [row for name in names for row in newest(name, folder)]
-    return sorted(rows, key=lambda row: (row["encoder"], row["px"]))
+def together(kind: str, folder: Path) -> list[Row]:
+    """The newest results of all benchmarks of a kind, by encoder and size."""
+    names = {path.stem.rsplit("-", 3)[0] for path in folder.glob(f"{kind}-*.json")}
+    rows = [row for name in sorted(names) for row in newest(name, folder)]
+    return sorted(rows, key=lambda row: (row["encoder"], row.get("px", 0)))
 
 
 def made(folder: Path = record.RESULTS) -> dict[str, str]:
@@ -48,13 +48,13 @@ def made(folder: Path = record.RESULTS) -> dict[str, str]:
     speed, parts = newest("speed", folder), newest("parts", folder)
     return {
         **{name: plain(speed.get(name, ())) for name in ("ratios", "errors")},
-        "race": plain(newest("race", folder)),
+        "race": plain(together("race", folder)),
         "schedules": plain(newest("schedules", folder).get("means", ())),
         **{
             name: plain(parts.get(name, ()))
             for name in ("convolutions", "allocator", "tiles", "solver", "attention")
         },
-        "sizes": plain(sizes(folder)),
+        "sizes": plain(together("sizes", folder)),
     }
 
 
