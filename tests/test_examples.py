@@ -289,5 +289,6 @@ def test_every_size_has_its_newest_results(tmp_path: Path) -> None:
         _, encoder, px, *_ = name.split("-")
         row = {"encoder": encoder, "px": int(px), "seconds": seconds}
         (tmp_path / f"{name}.json").write_text(json.dumps({"rows": [row]}))
-    found = [(row["encoder"], row["seconds"]) for row in speed_tables.sizes(tmp_path)]
+    rows = speed_tables.together("sizes", tmp_path)
+    found = [(row["encoder"], row["seconds"]) for row in rows]
     assert found == [("slim", 4), ("slim", 3), ("vgg19", 1)]
