@@ -37,8 +37,8 @@ _COPIES = 3.1
 #: and the bytes of which it keeps nothing: of whole pictures see `keep`, and glibc's own.
 _SCATTER, _KEPT, _USUAL = 1.3, 2**27, 2**25
 #: Images of the picture's size alive beside the history while tiles are looked at: the picture,
-#: the one before, the best one, two gradients; and while the solver steps.
-_LOOKING, _STEPPING = 5, 6
+#: the best one, two gradients; and while the solver steps.
+_LOOKING, _STEPPING = 4, 5
 #: The same for Adam.
 _ADAM_LOOKING, _ADAM_STEPPING = 7, 12
 #: Bytes that convolutions take for themselves, whatever the size.
@@ -121,7 +121,7 @@ class Demand:
             margin = halo(self.encoder, self.layers)
             sides = (min(x, tile + (2 if x > 2 * tile else 1) * margin) for x in (height, width))
             crop = math.prod(sides)
-        maps = _FLOAT * sum(self._map(layer) for layer in self.needs.held) * pixels
+        maps = _beside(_FLOAT, pixels) * sum(self._map(layer) for layer in self.needs.held) * pixels
         image, most = _PIXEL * pixels, max((1.0, *self.styles))
         if crop == pixels:
             measuring = _FLOAT * (held * (1 + sum(self.styles)) + (peak - held) * most) * pixels
@@ -348,7 +348,12 @@ class Plan:
 
 def _pair(pixels: int) -> int:
     """Bytes of one of L-BFGS's pairs."""
-    return 2 * _PIXEL * pixels // (2 if pixels >= COMPACT else 1)
+    return 2 * _beside(_PIXEL, pixels) * pixels
+
+
+def _beside(size: int, pixels: int) -> int:
+    """Bytes, of so many, that what lies beside a picture of so many pixels is kept in."""
+    return size // 2 if pixels >= COMPACT else size
 
 
 #: What glibc's mallopt is told, by its numbers: M_MMAP_THRESHOLD, blocks of up to so many bytes are

@@ -25,6 +25,7 @@ from optistyle.encoders.vgg import VGG
 from optistyle.errors import InputError
 from optistyle.graphs import Replayed
 from optistyle.losses.base import LossTerm, Reference, References, Statistic, Target, cut
+from optistyle.solvers import COMPACT
 from optistyle.tiles import Tile, TiledReference, refer, tiling
 
 #: Name -> weight and term. A weight of 0 leaves the term out.
@@ -134,7 +135,10 @@ class Objective:
                 [measured(encoder, layers, *style, tile) for style in styles],
                 shares,
             )
-            targets = {name: term.target(references) for name, (_, term) in terms.items()}
+            targets = {}
+            for name, (_, term) in terms.items():
+                target = term.target(references)
+                targets[name] = target.rounded() if content[0][0, 0].numel() >= COMPACT else target
         tiles = tiling(encoder, layers, content[0].shape[-2:], tile)
         return cls(encoder, terms, targets, layers, tiles, tile is not None and ranks.count() > 1)
 

@@ -21,7 +21,8 @@ from optistyle.errors import unknown
 #: Tensors, lists of tensors and numbers: what `torch.load(weights_only=True)` gives back.
 State = dict[str, Any]
 
-#: L-BFGS keeps its pairs in bfloat16 for images of so many pixels or more: 4096x4096.
+#: Pixels from which on what lies beside an image, L-BFGS's pairs and targets' maps, is kept in
+#: bfloat16: 4096x4096.
 COMPACT = 2**24
 #: Numbers of an image in one pass of the arithmetic, which bounds what it takes beside them.
 _BLOCK = 2**18
@@ -35,7 +36,12 @@ class Solver(Protocol):
         ...
 
     def step(self, image: Tensor, gradient: Tensor, state: State) -> tuple[Tensor, State]:
-        """The next image and state; neither argument is changed."""
+        """The next image and state; no argument is changed.
+
+        Args:
+            image: (1, 3, H, W), what the last step returned, or the state was started with.
+            gradient: the objective's there.
+        """
         ...
 
     def result(self, image: Tensor, state: State) -> Tensor:
@@ -93,12 +99,12 @@ class LBFGS:
         none = image.new_zeros(0, dtype=torch.float32 if image.is_mps else torch.float64)
         return {
             "lr": self.lr,
-            "image": image,
-            "gradient": torch.zeros_like(image),  # the first pair has no step, and fails
-            # s and y in the order of writing, as a ring with one row more than pairs in use: the
-            # next step writes that one, and this state stays good.
-            "pairs": image.new_empty((0, 2, image.numel()), dtype=kind),
-            "written": 0,
+            "gradient": torch.zeros_like(image),
+            # s and y in the order of writing, as a ring with one row more than pairs in use. Of the
+            # newest pair s is known, here that of no step: the first pair fails. The next step adds
+            # its y, and writes its own s where it needs nothing: this state stays good.
+            "pairs": image.new_zeros((1, 2, image.numel()), dtype=kind),
+            "written": 1,
             # Of the pairs, the oldest first: which are in use; s·g and y·g; s·y and y·y of any two.
             "valid": none.bool(),
             "slopes": none.view(0, 2),
@@ -109,51 +115,53 @@ class LBFGS:
     def step(self, image: Tensor, gradient: Tensor, state: State) -> tuple[Tensor, State]:
         most = self.capacity(2 * image.numel() * state["pairs"].element_size())
         pairs, written = _with_room(state["pairs"], state["written"], most + 1)
-        row, written = written % (most + 1), written + 1
-        pairs = pairs[:written]
+        newest, spare = (written - 1) % (most + 1), written % (most + 1)
+        used = pairs[spare + 1 : written], pairs[:spare]  # the oldest first
+        kept = min(written, most) - 1
 
-        x, g = image.flatten(), gradient.flatten()
-        before, last = state["image"].flatten(), state["gradient"].flatten()
-        slopes = state["slopes"].new_zeros((len(pairs), 2))
+        x, g, last = image.flatten(), gradient.flatten(), state["gradient"].flatten()
+        slopes = state["slopes"].new_zeros((kept + 1, 2))
         latest, square, size = slopes.new_zeros((2, 2)), slopes.new_zeros(()), slopes.new_zeros(())
         for part in _parts(x):
-            torch.sub(x[part], before[part], out=pairs[row, 0, part])
-            torch.sub(g[part], last[part], out=pairs[row, 1, part])
-            slopes += (_matrix(pairs, part, x.dtype) @ g[part]).view(-1, 2)
-            pair = pairs[row, :, part].to(x.dtype)
+            torch.sub(g[part], last[part], out=pairs[newest, 1, part])
+            found = [_matrix(some, part, x.dtype) @ g[part] for some in used]
+            slopes += torch.cat(found).view(-1, 2)
+            pair = pairs[newest, :, part].to(x.dtype)
             latest += pair @ pair.T
             square += g[part].dot(g[part])
             size += g[part].abs().sum()
-        slopes = slopes.roll(-row - 1, 0)
 
         # With the newest y as the difference of two gradients, whose products are there.
-        column = torch.cat((slopes[:-1] - state["slopes"][-most:], latest[None, :, 1]))
-        products = F.pad(state["products"][-most:, -most:], (0, 0, 0, 1, 0, 1))
+        old = slice(len(state["valid"]) - kept, None)
+        column = torch.cat((slopes[:-1] - state["slopes"][old], latest[None, :, 1]))
+        products = F.pad(state["products"][old, old], (0, 0, 0, 1, 0, 1))
         products[:, -1] = column
         products[-1, :, 1] = column[:, 1]
         (ss, sy), (_, yy) = latest
         curved = sy > 1e-8 * (ss * yy).sqrt()
-        valid = torch.cat((state["valid"][-most:], curved[None]))
-        valid[:-most] = False
+        valid = torch.cat((state["valid"][old], curved[None]))
         gamma = torch.where(curved, sy / yy, state["gamma"])
 
         factors = _inverse(products, valid, gamma, slopes)
         descends = valid.any() & (gamma * square + (factors * slopes).sum() > 0)
         first = self.first_move * x.numel() / (size + 1e-30)
         along = (state["lr"] * torch.where(descends, gamma, first)).to(x.dtype)
-        factors = state["lr"] * torch.where(descends, factors, 0)
-        factors = factors.roll(row + 1, 0).flatten().to(x.dtype)
+        factors = (state["lr"] * torch.where(descends, factors, 0)).to(x.dtype)
+        shares = [f.flatten() for f in factors.split([len(some) for some in used])]
         moved = torch.empty_like(x)
         for part in _parts(x):
-            change = (factors @ _matrix(pairs, part, x.dtype)).addcmul_(g[part], along)
+            change = g[part] * along
+            for share, some in zip(shares, used, strict=True):
+                change += share @ _matrix(some, part, x.dtype)
             torch.sub(x[part], change, out=moved[part])
+            torch.sub(moved[part], x[part], out=pairs[spare, 0, part])
+            pairs[spare, 1, part] = 0  # a file holds it
 
         return moved.view_as(image), {
             "lr": state["lr"],
-            "image": image,
             "gradient": gradient,
-            "pairs": pairs,
-            "written": written,
+            "pairs": pairs[: written + 1],
+            "written": written + 1,
             "valid": valid & descends,
             "slopes": slopes,
             "products": products,

@@ -105,6 +105,24 @@ def test_targets_hold_no_graph(build: Build) -> None:
         assert not any(tensor.requires_grad for tensor in tensors)
 
 
+def test_large_images_keep_maps_in_bfloat16(
+    build: Build, picture: Picture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Half the memory; the losses, and their derivative, in the features' float32."""
+    image = picture(32, 48, seed=2)
+    exact = build(TERMS)
+    losses, gradient = exact.gradient(image)
+    monkeypatch.setattr("optistyle.objective.COMPACT", 32 * 48)
+    rounded = build(TERMS)
+    assert exact.targets["content"].maps["relu4_2"].dtype == torch.float32
+    assert rounded.targets["content"].maps["relu4_2"].dtype == torch.bfloat16
+    found, slope = rounded.gradient(image)
+    assert found["content"] != losses["content"]
+    assert found["content"] == pytest.approx(losses["content"], rel=1e-3)
+    assert {**found, "content": 0, "total": 0} == {**losses, "content": 0, "total": 0}
+    torch.testing.assert_close(slope, gradient, rtol=0, atol=2e-3 * float(gradient.abs().max()))
+
+
 @pytest.mark.parametrize("weight", [-1.0, math.nan, math.inf])
 def test_bad_weights(weight: float, build: Build) -> None:
     with pytest.raises(InputError, match="the weight of content is"):
