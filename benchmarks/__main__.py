@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import click
@@ -19,6 +20,7 @@ from benchmarks import (
     sizes,
     speed,
 )
+from optistyle.errors import InputError
 
 
 @click.group(invoke_without_command=True)
@@ -142,4 +144,7 @@ def warm_command(names: tuple[str, ...], work: Path, count: int) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except InputError as error:
+        sys.exit(f"benchmarks: {error}")

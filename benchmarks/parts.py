@@ -19,7 +19,7 @@ import torch
 from torch.nn import functional as F
 
 from benchmarks import pairs, record
-from optistyle import memory, statistics
+from optistyle import heap, statistics
 from optistyle.encoders import load, winograd
 from optistyle.encoders.layers import CHANNELS, RELUS, halvings
 from optistyle.losses.attention import pairing
@@ -76,7 +76,7 @@ def gradient(name: str, size: int, tile: int | None, rounds: int = 3) -> dict[st
 def allocator(name: str, size: int, kept: bool, rounds: int = 3) -> dict[str, Any]:
     """Seconds and page faults of losses and gradient, where freed memory is kept or given back."""
     if kept:
-        memory.keep()
+        heap.keep()
     faults = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
     row = gradient(name, size, None, rounds)
     faults = resource.getrusage(resource.RUSAGE_SELF).ru_minflt - faults
@@ -103,7 +103,7 @@ def convolution(layer: str, size: int, rounds: int = 5) -> dict[str, Any]:
         "torch": partial(F.conv2d, weight=weight, bias=bias),
         "Winograd": winograd.Convolution(weight, bias),
     }
-    memory.keep()
+    heap.keep()
     best = dict.fromkeys(ways, math.inf)
     for _ in range(rounds):
         for name, way in ways.items():

@@ -429,7 +429,7 @@ def _samples(pixels: Tensor, bits: int) -> np.ndarray:
     if pixels.dim() != 4 or pixels.shape[0] != 1:
         raise ValueError(f"expected one picture (1, C, H, W), got {tuple(pixels.shape)}")
     limit = 2**bits - 1
-    samples = (pixels.detach().cpu().float()[0].permute(1, 2, 0) * limit + 0.5).floor()
+    samples = pixels.detach().cpu().float()[0].permute(1, 2, 0).mul(limit).add_(0.5).floor_()
     if samples.isnan().any():
         raise ValueError("the picture holds NaN")
     dtype = np.uint8 if bits == 8 else np.uint16

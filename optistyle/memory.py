@@ -11,16 +11,14 @@ pixel each, and the maps that targets are made from.
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import math
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
 
-from optistyle import ranks
+from optistyle import heap, ranks
 from optistyle.encoders import winograd
 from optistyle.encoders.layers import POOL5, halvings
 from optistyle.encoders.vgg import VGG
@@ -35,10 +33,10 @@ from optistyle.tiles import TiledFeatures, TiledReference, grid, halo, tiling
 _COPIES = 3.1
 #: What the C library makes of them while it keeps what is freed, of which the next ones leave gaps;
 #: and the bytes of which it keeps nothing: of whole pictures see `keep`, and glibc's own.
-_SCATTER, _KEPT, _USUAL = 1.3, 2**27, 2**25
-#: Images of the picture's size alive beside the history while tiles are looked at: the picture,
-#: the best one, two gradients; and while the solver steps.
-_LOOKING, _STEPPING = 4, 5
+_SCATTER = 1.3
+#: Images of the picture's size alive beside the history while tiles are looked at: the picture, the
+#: best one, the gradient and, in the history's type, the one before; and while the solver steps.
+_LOOKING, _STEPPING = 3, 5
 #: The same for Adam.
 _ADAM_LOOKING, _ADAM_STEPPING = 7, 12
 #: Bytes that convolutions take for themselves, whatever the size.
@@ -131,19 +129,22 @@ class Demand:
             (self._matching(x, pixels, most) for x in self.needs.matched), default=0
         )
         measuring += image * (2 + sum(self.styles))
-        kept = _KEPT if crop == pixels else _USUAL
+        kept = heap.KEPT if crop == pixels else heap.USUAL
         step = _COPIES * self._alive(crop, kept) + _FLOAT * self._workspace() * crop + maps
         adam = not isinstance(self.solver, LBFGS)
         pairs = self.history(pixels, least)
-        looking = pairs + (_ADAM_LOOKING if adam else _LOOKING) * image
+        before = _beside(image, pixels)
+        looking = pairs + (_ADAM_LOOKING * image if adam else _LOOKING * image + before)
         stepping = pairs + (_ADAM_STEPPING if adam else _STEPPING) * image
         return round(_FIXED + self._filters() + max(measuring, looking + step, stepping + maps))
 
     def history(self, pixels: int, least: int) -> int:
-        """Bytes of L-BFGS's pairs, of which one is about to be written."""
+        """Bytes of L-BFGS's pairs, and of the half of one that comes next."""
         if not isinstance(self.solver, LBFGS):
             return 0
-        return min(self.iterations, self.pairs(pixels, least) + 1) * _pair(pixels)
+        most = self.pairs(pixels, least)
+        rows = min(self.iterations, most + 1) + min(self.iterations, most)
+        return rows * _pair(pixels) // 2
 
     def pairs(self, pixels: int, least: int) -> int:
         """How many pairs L-BFGS remembers."""
@@ -182,12 +183,12 @@ class Demand:
         )
 
     def _matching(self, layer: str, pixels: int, most: float) -> float:
-        """Bytes that attention takes at a layer, see `statistics.attend`."""
-        size, keys = self._map(layer), most * self.positions(layer, pixels)
+        """Bytes that attention takes at a layer: the style's map, or then the content's and FA."""
+        keys = most * self.positions(layer, pixels)
         if not self.exact:
             keys = min(keys, MOST_KEYS)
-        gathering = size * pixels + 3 * self.encoder.channels(layer) * keys
-        return _FLOAT * (size * pixels * (1 + most) + gathering)
+        maps = self._map(layer) * pixels * max(most, 2)
+        return _FLOAT * (maps + 3 * self.encoder.channels(layer) * keys)
 
     def _way(self) -> Sequence[str]:
         """The layers on the way to the deepest."""
@@ -356,37 +357,12 @@ def _beside(size: int, pixels: int) -> int:
     return size // 2 if pixels >= COMPACT else size
 
 
-#: What glibc's mallopt is told, by its numbers: M_MMAP_THRESHOLD, blocks of up to so many bytes are
-#: kept; M_TRIM_THRESHOLD, so many of them; M_TOP_PAD, so many are asked for beyond what is needed.
-_KEEPING = {-3: _KEPT, -1: 2**31 - 1, -2: 2**26}
-
-
-def keep() -> None:
-    """Have the C library keep what is freed, for the next iteration to take again.
-
-    glibc gives blocks of 32 MB or more back to the system at once, and page after page of the next
-    one is a fault: a fifth of an iteration's time with VGG-19 at 512 px. What is kept lies
-    scattered, though: large pictures would take up to twice their memory.
-    """
-    if sys.platform == "linux":
-        with contextlib.suppress(AttributeError):  # not glibc
-            for name, value in _KEEPING.items():
-                ctypes.CDLL(None).mallopt(name, value)
-
-
-def _give_back() -> None:
-    """Give what `keep` has kept, and nothing uses, back to the system."""
-    if sys.platform == "linux":
-        with contextlib.suppress(AttributeError):
-            ctypes.CDLL(None).malloc_trim(0)
-
-
 def free(device: torch.device) -> int | None:
     """Bytes free on a device; None where that cannot be known."""
     if device.type == "cuda":
         unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return torch.cuda.mem_get_info(device)[0] + unused
-    _give_back()
+    heap.give_back()
     try:
         room = _fields("/proc/meminfo")["MemAvailable:"] * 1024
     except (OSError, KeyError):

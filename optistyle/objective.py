@@ -20,7 +20,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from optistyle import devices, ranks
+from optistyle import devices, heap, ranks
 from optistyle.encoders.vgg import VGG
 from optistyle.errors import InputError
 from optistyle.graphs import Replayed
@@ -205,6 +205,8 @@ class Objective:
                 list(part.values()), crop, [slopes[k] for k in part]
             )
             cut(gradient, tile.crop).add_(derivative)
+        if not alone:
+            heap.give_back()  # of the tiles, to the solver
         if self.shared:
             # Rank 0's numbers for all: what is decided by them is decided alike.
             both = ranks.joined({"gradient": gradient, "losses": _first(losses)})

@@ -24,6 +24,7 @@ from optistyle import (
     colors,
     devices,
     encoders,
+    heap,
     images,
     memory,
     ranks,
@@ -269,7 +270,7 @@ class Run:
             ranks.match(self._record())
         self.plan = self._demand.choose(*self._size, recipe.tile, recipe.history)
         if self.device.type == "cpu" and self.plan.tile is None:
-            memory.keep()  # in tiles memory counts for more than a fifth of the time
+            heap.keep()  # in tiles memory counts for more than a fifth of the time
         self._solver = solvers.make(recipe.optimizer, recipe.lr, self.plan.history)
         self.recipe = replace(
             self.recipe,

@@ -96,15 +96,17 @@ class LBFGS:
 
     def start(self, image: Tensor) -> State:
         kind = torch.bfloat16 if image[0, 0].numel() >= COMPACT else image.dtype
+        zero = image.new_zeros(1, dtype=kind)  # seen from every pixel, and taking no memory
         none = image.new_zeros(0, dtype=torch.float32 if image.is_mps else torch.float64)
         return {
             "lr": self.lr,
-            "gradient": torch.zeros_like(image),
-            # s and y in the order of writing, as a ring with one row more than pairs in use. Of the
-            # newest pair s is known, here that of no step: the first pair fails. The next step adds
-            # its y, and writes its own s where it needs nothing: this state stays good.
-            "pairs": image.new_zeros((1, 2, image.numel()), dtype=kind),
-            "written": 1,
+            "gradient": zero.expand_as(image),
+            # The s and the y of the pairs, as rings in the order of writing. A new s comes with a
+            # step, and its y with the next one: the first s is no move, so that its pair fails. As
+            # the ring of s has a row more than pairs are used, this state stays good.
+            "moves": zero.expand(1, image.numel()),
+            "changes": zero.expand(0, image.numel()),
+            "moved": 1,
             # Of the pairs, the oldest first: which are in use; s·g and y·g; s·y and y·y of any two.
             "valid": none.bool(),
             "slopes": none.view(0, 2),
@@ -113,23 +115,29 @@ class LBFGS:
         }
 
     def step(self, image: Tensor, gradient: Tensor, state: State) -> tuple[Tensor, State]:
-        most = self.capacity(2 * image.numel() * state["pairs"].element_size())
-        pairs, written = _with_room(state["pairs"], state["written"], most + 1)
-        newest, spare = (written - 1) % (most + 1), written % (most + 1)
-        used = pairs[spare + 1 : written], pairs[:spare]  # the oldest first
-        kept = min(written, most) - 1
+        kind = state["moves"].dtype
+        most = self.capacity(2 * image.numel() * kind.itemsize)
+        moves, moved = _with_room(state["moves"], state["moved"], most + 1)
+        changes, changed = _with_room(state["changes"], state["moved"] - 1, most)
+        newest, spare, new = (moved - 1) % (most + 1), moved % (most + 1), changed % most
+        rings = (  # the oldest first
+            (moves[spare + 1 : moved], moves[:spare]),
+            (changes[new + 1 : changed + 1], changes[: new + 1]),
+        )
+        kept = min(moved, most) - 1
 
         x, g, last = image.flatten(), gradient.flatten(), state["gradient"].flatten()
-        slopes = state["slopes"].new_zeros((kept + 1, 2))
+        slopes = state["slopes"].new_zeros((2, kept + 1))
         latest, square, size = slopes.new_zeros((2, 2)), slopes.new_zeros(()), slopes.new_zeros(())
         for part in _parts(x):
-            torch.sub(g[part], last[part], out=pairs[newest, 1, part])
-            found = [_matrix(some, part, x.dtype) @ g[part] for some in used]
-            slopes += torch.cat(found).view(-1, 2)
-            pair = pairs[newest, :, part].to(x.dtype)
+            torch.sub(g[part], last[part], out=changes[new, part])
+            for slope, ring in zip(slopes, rings, strict=True):
+                slope += torch.cat([rows[:, part].to(x.dtype) @ g[part] for rows in ring])
+            pair = torch.stack((moves[newest, part], changes[new, part])).to(x.dtype)
             latest += pair @ pair.T
             square += g[part].dot(g[part])
             size += g[part].abs().sum()
+        slopes = slopes.T
 
         # With the newest y as the difference of two gradients, whose products are there.
         old = slice(len(state["valid"]) - kept, None)
@@ -147,21 +155,25 @@ class LBFGS:
         first = self.first_move * x.numel() / (size + 1e-30)
         along = (state["lr"] * torch.where(descends, gamma, first)).to(x.dtype)
         factors = (state["lr"] * torch.where(descends, factors, 0)).to(x.dtype)
-        shares = [f.flatten() for f in factors.split([len(some) for some in used])]
-        moved = torch.empty_like(x)
+        shares = [
+            (rows, share)
+            for ring, own in zip(rings, factors.T, strict=True)
+            for rows, share in zip(ring, own.split([len(rows) for rows in ring]), strict=True)
+        ]
+        after = torch.empty_like(x)
         for part in _parts(x):
-            change = g[part] * along
-            for share, some in zip(shares, used, strict=True):
-                change += share @ _matrix(some, part, x.dtype)
-            torch.sub(x[part], change, out=moved[part])
-            torch.sub(moved[part], x[part], out=pairs[spare, 0, part])
-            pairs[spare, 1, part] = 0  # a file holds it
+            move = g[part] * along
+            for rows, share in shares:
+                move += share @ rows[:, part].to(x.dtype)
+            torch.sub(x[part], move, out=after[part])
+            torch.sub(after[part], x[part], out=moves[spare, part])
 
-        return moved.view_as(image), {
+        return after.view_as(image), {
             "lr": state["lr"],
-            "gradient": gradient,
-            "pairs": pairs[: written + 1],
-            "written": written + 1,
+            "gradient": gradient.to(kind),
+            "moves": moves[: moved + 1],
+            "changes": changes[: changed + 1],
+            "moved": moved + 1,
             "valid": valid & descends,
             "slopes": slopes,
             "products": products,
@@ -193,28 +205,23 @@ def _inverse(products: Tensor, valid: Tensor, gamma: Tensor, slopes: Tensor) -> 
     )
 
 
-def _with_room(pairs: Tensor, written: int, rows: int) -> tuple[Tensor, int]:
-    """The memory that the pairs are the beginning of, and how many were written to it.
+def _with_room(ring: Tensor, written: int, rows: int) -> tuple[Tensor, int]:
+    """The memory that a ring is the beginning of, and how many rows were written to it.
 
-    New memory with the latest of them where there is none or it has another size: at the start, and
-    after a file, which holds no empty rows.
+    New memory with the latest of them, and room for one more, where there is none or it has another
+    size: at the start, and after a file, which holds no empty rows.
     """
-    shape = (rows, *pairs.shape[1:])
-    if pairs.untyped_storage().nbytes() == math.prod(shape) * pairs.element_size():
-        return pairs.as_strided(shape, (2 * shape[2], shape[2], 1)), written
-    memory, kept = pairs.new_empty(shape), min(len(pairs), rows - 1)
+    shape = (rows, ring.shape[1])
+    if ring.untyped_storage().nbytes() == math.prod(shape) * ring.element_size():
+        return ring.as_strided(shape, (shape[1], 1)), written
+    memory, kept = ring.new_empty(shape), min(len(ring), rows - 1)
     for k in range(kept):
-        memory[k] = pairs[(written - kept + k) % len(pairs)]
+        memory[k] = ring[(written - kept + k) % len(ring)]
     return memory, kept
 
 
 def _parts(x: Tensor) -> Iterator[slice]:
     return (slice(a, a + _BLOCK) for a in range(0, len(x), _BLOCK))
-
-
-def _matrix(pairs: Tensor, part: slice, kind: torch.dtype) -> Tensor:
-    """A part of all pairs, a row for every s and y."""
-    return pairs[..., part].flatten(0, 1).to(kind)
 
 
 @dataclass(frozen=True)

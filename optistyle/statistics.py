@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -204,14 +204,58 @@ def attend(
     Returns:
         (1, N, H_c, W_c).
     """
+    keys = Keys.of(style, style_weights, most)
+    return recall(content, content_weights, keys, sharpness=sharpness, chunk=chunk)
+
+
+class Keys(NamedTuple):
+    """What attention looks at in a style: a part of the size of its features, where it is a sample.
+
+    Attributes:
+        keys: (M, N). values: (M, N). bias: what position weights add to inner products: (M,), or
+            None.
+    """
+
+    keys: Tensor
+    values: Tensor
+    bias: Tensor | None
+
+    @classmethod
+    @torch.no_grad()
+    def of(cls, style: Tensor, weights: Tensor, most: int | None = None) -> Keys:
+        """Of (1, N, H, W); see `attend`."""
+        mean, deviation = _level(style, weights)
+        values, bias = positions(style), None
+        if weights.ndim:
+            bias = (weights * weights.numel()).flatten().log()
+        if most is not None and values.shape[1] > most:
+            index = torch.arange(values.shape[1], device=style.device)
+            if bias is not None:
+                index = index[bias.isfinite()]  # what is transparent is not looked at in any case
+            index = index[sample(len(index), most, style.device)]
+            values, bias = values[:, index], None if bias is None else bias[index]
+        values = values.T.contiguous()
+        return cls((values - mean.T).div_(deviation.T), values, bias)
+
+
+@torch.no_grad()
+def recall(
+    content: Tensor,
+    content_weights: Tensor,
+    known: Keys,
+    *,
+    sharpness: float = 1.0,
+    chunk: int = 4096,
+) -> Tensor:
+    """`attend`, where the style's keys are there already, and its features not any more."""
     mean, deviation = _level(content, content_weights)
-    flat, found = positions(content), torch.empty_like(positions(content))
-    keys, values, bias = _keys(style, style_weights, most)
-    for start in range(0, flat.shape[1], chunk):
+    flat = positions(content)
+    found = flat.new_empty(flat.shape[::-1])
+    for start in range(0, len(found), chunk):
         queries = (flat[:, start : start + chunk] - mean) / deviation
-        part = gather(queries.T[None], keys[None], values[None], sharpness, bias, chunk)
-        found[:, start : start + chunk] = part[0].T
-    return found.reshape(content.shape)
+        part = queries.T[None], known.keys[None], known.values[None]
+        found[start : start + chunk] = gather(*part, sharpness, known.bias, chunk)[0]
+    return found.unflatten(0, content.shape[-2:]).permute(2, 0, 1)[None]
 
 
 def sample(count: int, most: int, device: torch.device | None = None) -> Tensor:
@@ -227,22 +271,6 @@ def sample(count: int, most: int, device: torch.device | None = None) -> Tensor:
     places = k if count == most else k + (k * (math.sqrt(5) - 1) / 2).frac()
     index = (places * (count / most)).long()
     return index.clamp_max(count - 1).to(device)
-
-
-def _keys(style: Tensor, weights: Tensor, most: int | None) -> tuple[Tensor, Tensor, Tensor | None]:
-    """Keys (M, N), values (M, N), and what position weights add to the inner products, of (M,)."""
-    mean, deviation = _level(style, weights)
-    values, bias = positions(style), None
-    if weights.ndim:
-        bias = (weights * weights.numel()).flatten().log()
-    if most is not None and values.shape[1] > most:
-        index = torch.arange(values.shape[1], device=style.device)
-        if bias is not None:
-            index = index[bias.isfinite()]  # what is transparent is not looked at in any case
-        index = index[sample(len(index), most, style.device)]
-        values, bias = values[:, index], None if bias is None else bias[index]
-    values = values.T.contiguous()
-    return (values - mean.T).div_(deviation.T), values, bias
 
 
 def gather(
@@ -299,7 +327,7 @@ def _matching(
 ) -> tuple[Tensor, Tensor, Tensor | None]:
     """Queries (M_c, N), keys (M_s, N), and what position weights add to the inner products."""
     queries = positions(mean_variance_normalise(content, content_weights)).T
-    keys, _, bias = _keys(style, style_weights, None)
+    keys, _, bias = Keys.of(style, style_weights)
     return queries, keys, bias
 
 

@@ -218,7 +218,7 @@ def test_round_trip(run: Run, tmp_path: Path) -> None:
     saved = steps[-1].checkpoint
     assert (loaded.scale, loaded.trace, loaded.seconds) == (1, saved.trace, saved.seconds)
     assert torch.equal(loaded.progress.image, saved.progress.image)
-    assert torch.equal(loaded.progress.state["pairs"], saved.progress.state["pairs"])
+    assert torch.equal(loaded.progress.state["moves"], saved.progress.state["moves"])
     assert list(tmp_path.iterdir()) == [tmp_path / "c"]
 
 
@@ -232,7 +232,7 @@ def test_a_file_holds_what_a_state_shows(tmp_path: Path) -> None:
     assert (
         (tmp_path / "c").stat().st_size
         < 20 * image.nbytes
-        < state["pairs"].untyped_storage().nbytes()
+        < state["moves"].untyped_storage().nbytes()
     )
     loaded = Checkpoint.load(tmp_path / "c", "id", torch.device("cpu")).progress.state
     for _ in range(3):

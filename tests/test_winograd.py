@@ -216,14 +216,14 @@ def test_tiles_are_the_whole(generator: torch.Generator) -> None:
 def test_large_blocks_are_kept_and_given_back() -> None:
     program = """if True:
         import json, resource, torch
-        from optistyle import memory
+        from optistyle import heap, memory
         torch.set_num_threads(1)
         def faults():
             before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
             torch.zeros(2**24)
             return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
         found = [faults(), faults()]
-        memory.keep()
+        heap.keep()
         found += [faults(), faults()]
         cpu = torch.device("cpu")
         held = memory.held(cpu)

@@ -23,7 +23,7 @@ from optistyle.images import write_whole
 #: The names that `load` takes; ``auto`` is what `fastest` finds.
 CHOICES = ("auto", *KERNELS)
 #: Side of the picture that is timed, in pixels, and how often.
-_SIDE, _ROUNDS = 256, 4
+_SIDE, _ROUNDS = 256, 10
 #: What others than torch's may take of their time at the most, to be chosen.
 _WORTH = 0.9
 

@@ -35,7 +35,7 @@ from optistyle.losses.base import (
     weighted_total,
 )
 from optistyle.losses.gram import gram_distance
-from optistyle.statistics import MOST_KEYS, Moments, attend, blend, moments, weighted_sum
+from optistyle.statistics import MOST_KEYS, Keys, Moments, blend, moments, recall, weighted_sum
 
 CENTRES = ("both", "none", "target")
 
@@ -51,18 +51,14 @@ class Pairing(TypedDict):
 
 
 def pairing(content: Reference, style: Reference, layer: str) -> Pairing:
-    """The content's and the style's features at a layer, to be matched.
-
-    The sharpness N_VGG / N gives inner products over a slim encoder's N channels the size that they
-    have over VGG-19's.
-    """
+    """The content's and the style's features at a layer, to be matched."""
     feature = content.features[layer]
     return {
         "content": feature,
         "style": style.features[layer],
         "content_weights": content.weights(layer),
         "style_weights": style.weights(layer),
-        "sharpness": CHANNELS[layer] / feature.shape[1],
+        "sharpness": _sharpness(layer, feature),
     }
 
 
@@ -73,7 +69,20 @@ def attended(references: References, layer: str, most: int | None = None) -> Ite
         most: style positions to look at (see `statistics.attend`).
     """
     for style in references.styles:
-        yield attend(**pairing(references.content, style, layer), most=most)
+        # A style's features, and then the content's: of a huge picture both together are much.
+        known = Keys.of(style.features[layer], style.weights(layer), most)
+        yield _recalled(references.content, known, layer)
+
+
+def _recalled(content: Reference, known: Keys, layer: str) -> Tensor:
+    feature = content.features[layer]
+    sharpness = _sharpness(layer, feature)
+    return recall(feature, content.weights(layer), known, sharpness=sharpness)
+
+
+def _sharpness(layer: str, feature: Tensor) -> float:
+    """N_VGG / N gives inner products over N channels the size that they have over VGG-19's."""
+    return CHANNELS[layer] / feature.shape[1]
 
 
 @dataclass(frozen=True)
