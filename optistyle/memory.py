@@ -31,8 +31,7 @@ from optistyle.tiles import TiledFeatures, TiledReference, grid, halo, tiling
 
 #: Copies of every activation alive at a step's peak: output, padded input, gradients in part.
 _COPIES = 3.1
-#: What the C library makes of them while it keeps what is freed, of which the next ones leave gaps;
-#: and the bytes of which it keeps nothing: of whole pictures see `keep`, and glibc's own.
+#: What the C library makes of them while it keeps what is freed, of which the next ones leave gaps.
 _SCATTER = 1.3
 #: Images of the picture's size alive beside the history while tiles are looked at: the picture, the
 #: best one, the gradient and, in the history's type, the one before; and while the solver steps.
@@ -165,9 +164,10 @@ class Demand:
         return [x for x in self._way() if x != POOL5 and self.encoder.is_transformed(x)]
 
     def _filters(self) -> float:
-        """Bytes of transformed filters."""
+        """Bytes of filters that are not transformed yet."""
         weights = self.encoder.convolutions()
-        sizes = (weights[f"conv{x[4:]}.weight"].numel() for x in self._transformed())
+        missing = [x for x in self._transformed() if x not in self.encoder.transformed]
+        sizes = (weights[f"conv{x[4:]}.weight"].numel() for x in missing)
         return winograd.FILTERS * _FLOAT * sum(sizes)
 
     def _workspace(self) -> float:
@@ -196,7 +196,7 @@ class Demand:
         return taps[: max((taps.index(x) for x in self.layers & {*taps}), default=-1) + 1]
 
     def _alive(self, pixels: int, kept: int) -> float:
-        """Bytes of all activations of so many pixels; blocks of up to ``kept`` bytes are kept."""
+        """Bytes of all activations of so many pixels; blocks of up to ``kept`` bytes scatter."""
         sizes = [_FLOAT * self._map(layer) * pixels for layer in self._way()]
         return sum(size * (_SCATTER if size < kept else 1) for size in sizes)
 

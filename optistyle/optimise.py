@@ -56,6 +56,7 @@ def steps(
         read, gradient = look(progress.image)
         # Before the losses are read: a GPU then has work while we look at them.
         image, state = solver.step(progress.image, gradient, progress.state)
+        del gradient  # an image's memory; the state has what it needs of it
         losses = read()
         total, warning = losses["total"], None
         progress = replace(progress, iteration=progress.iteration + 1)
