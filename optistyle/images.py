@@ -52,6 +52,7 @@ _DEEP_FORMATS = ("PNG", "TIFF")
 _DEEP_EXTRA = 'pip install "optistyle[deep]"'
 _WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB = 0, 1, 2  # the photometric interpretations of TIFF
 _LONGEST_SIDE = {"JPEG": 65_535, "WEBP": 16_383}
+_ROWS = 512  # of a picture, that are rounded at a time
 
 _INTENT = ImageCms.Intent.RELATIVE_COLORIMETRIC
 # Unless told not to, lcms puts coarse tables in place of grey curves and of all in
@@ -428,12 +429,16 @@ def to_uint8(pixels: Tensor) -> np.ndarray:
 def _samples(pixels: Tensor, bits: int) -> np.ndarray:
     if pixels.dim() != 4 or pixels.shape[0] != 1:
         raise ValueError(f"expected one picture (1, C, H, W), got {tuple(pixels.shape)}")
-    limit = 2**bits - 1
-    samples = pixels.detach().cpu().float()[0].permute(1, 2, 0).mul(limit).add_(0.5).floor_()
-    if samples.isnan().any():
+    if pixels.isnan().any():
         raise ValueError("the picture holds NaN")
-    dtype = np.uint8 if bits == 8 else np.uint16
-    return np.ascontiguousarray(samples.clamp(0, limit).numpy(), dtype)
+    limit, kind = 2**bits - 1, np.uint8 if bits == 8 else np.uint16
+
+    def rounded(rows: Tensor) -> np.ndarray:
+        samples = rows.cpu().float().permute(1, 2, 0).mul(limit).add_(0.5).floor_()
+        return samples.clamp_(0, limit).numpy().astype(kind, order="C")
+
+    # Some rows at a time: of a huge picture a second one in float32 is much.
+    return np.concatenate([rounded(rows) for rows in pixels.detach()[0].split(_ROWS, 1)])
 
 
 def _format(path: Path, bits: int) -> str:

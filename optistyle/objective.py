@@ -12,9 +12,10 @@ added up over ranks.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -147,7 +148,7 @@ class Objective:
 
         Where ranks share the tiles it has no derivative: `gradient` gives it.
         """
-        with self.encoder.arithmetic():
+        with self._looking():
             parts = _joined(self._sums(cut(image, t.crop), t) for t in self._own)
             return self._scores(self._whole(parts, image))
 
@@ -182,8 +183,16 @@ class Objective:
 
         Unless ranks share the tiles, nothing in it waits for the device.
         """
-        with self.encoder.arithmetic():
+        with self._looking():
             return self._slope(image)
+
+    @contextlib.contextmanager
+    def _looking(self) -> Iterator[None]:
+        """In the encoder's arithmetic; what tiles leave of memory is given back, to the solver."""
+        with self.encoder.arithmetic():
+            yield
+        if len(self._own) > 1:
+            heap.give_back()
 
     def _slope(self, image: Tensor) -> tuple[Tensor, Tensor]:
         own = self._own
@@ -205,8 +214,6 @@ class Objective:
                 list(part.values()), crop, [slopes[k] for k in part]
             )
             cut(gradient, tile.crop).add_(derivative)
-        if not alone:
-            heap.give_back()  # of the tiles, to the solver
         if self.shared:
             # Rank 0's numbers for all: what is decided by them is decided alike.
             both = ranks.joined({"gradient": gradient, "losses": _first(losses)})

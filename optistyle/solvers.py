@@ -80,8 +80,8 @@ class LBFGS:
         lr: the step along the quasi-Newton direction; 1 is Newton's.
         first_move: mean absolute change of the pixels in the first step, times ``lr``.
         memory: bytes that the history may take, for 100 pairs at most. From `COMPACT` pixels on
-            it is kept in bfloat16: pairs are a model of the curvature, and rounding them to 1 in
-            256 changes it as little.
+            it is kept in bfloat16, as is the last gradient, which the next change is taken from:
+            pairs are a model of the curvature, and rounding them to 1 in 256 changes it as little.
         least: pairs that it holds all the same.
     """
 
