@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+import weakref
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -105,6 +106,24 @@ def test_a_bounded_rise_is_no_divergence(picture: Picture) -> None:
     for losses, _, warning in steps(bowl, LBFGS(), progress, 4):
         assert losses["total"] > progress.best
         assert warning is None
+
+
+def test_no_gradient_is_held_while_the_next_one_is_made(
+    picture: Picture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of large images, where the state keeps it in half the memory."""
+    monkeypatch.setattr("optistyle.solvers.COMPACT", 16)
+    made: list[weakref.ref[Tensor]] = []
+
+    class Watched(Bowl):
+        def look(self, image: Tensor) -> tuple[Reading, Tensor]:
+            assert all(gradient() is None for gradient in made)
+            read, gradient = super().look(image)
+            made.append(weakref.ref(gradient))
+            return read, gradient
+
+    list(steps(Watched(), LBFGS(), begin(LBFGS(), picture(4, 4)), 4))  # type: ignore[arg-type]
+    assert len(made) == 4
 
 
 @SOLVERS
