@@ -6,8 +6,8 @@ import contextlib
 import ctypes
 import sys
 
-#: The bytes of which glibc keeps no larger blocks once it was told to `keep`, and by itself.
-KEPT, USUAL = 2**27, 2**25
+#: Larger blocks are not kept.
+KEPT = 2**27
 #: What its mallopt is told, by its numbers: M_MMAP_THRESHOLD, blocks of up to so many bytes are
 #: kept; M_TRIM_THRESHOLD, so many of them; M_TOP_PAD, so many are asked for beyond what is needed.
 _KEEPING = {-3: KEPT, -1: 2**31 - 1, -2: 2**26}
@@ -18,7 +18,7 @@ def keep() -> None:
 
     glibc gives blocks of 32 MB or more back to the system at once, and page after page of the next
     one is a fault: a fifth of an iteration's time with VGG-19 at 512 px. What is kept lies
-    scattered, though: large pictures would take up to twice their memory.
+    scattered, and with yet larger blocks, as of whole pictures, would take up to twice the memory.
     """
     if sys.platform == "linux":
         with contextlib.suppress(AttributeError):  # not glibc

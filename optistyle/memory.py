@@ -31,7 +31,7 @@ from optistyle.tiles import TiledFeatures, TiledReference, grid, halo, tiling
 
 #: Copies of every activation alive at a step's peak: output, padded input, gradients in part.
 _COPIES = 3.1
-#: What the C library makes of them while it keeps what is freed, of which the next ones leave gaps.
+#: What the C library makes of them where it keeps what is freed, of which the next ones leave gaps.
 _SCATTER = 1.3
 #: Images of the picture's size alive beside the history while tiles are looked at: the picture, the
 #: best one, the gradient and, in the history's type, the one before; and while the solver steps.
@@ -128,8 +128,7 @@ class Demand:
             (self._matching(x, pixels, most) for x in self.needs.matched), default=0
         )
         measuring += image * (2 + sum(self.styles))
-        kept = heap.KEPT if crop == pixels else heap.USUAL
-        step = _COPIES * self._alive(crop, kept) + _FLOAT * self._workspace() * crop + maps
+        step = _COPIES * self._alive(crop) + _FLOAT * self._workspace() * crop + maps
         adam = not isinstance(self.solver, LBFGS)
         pairs = self.history(pixels, least)
         before = _beside(image, pixels)
@@ -195,10 +194,10 @@ class Demand:
         taps = self.encoder.taps
         return taps[: max((taps.index(x) for x in self.layers & {*taps}), default=-1) + 1]
 
-    def _alive(self, pixels: int, kept: int) -> float:
-        """Bytes of all activations of so many pixels; blocks of up to ``kept`` bytes scatter."""
+    def _alive(self, pixels: int) -> float:
+        """Bytes of all activations of so many pixels."""
         sizes = [_FLOAT * self._map(layer) * pixels for layer in self._way()]
-        return sum(size * (_SCATTER if size < kept else 1) for size in sizes)
+        return sum(size * (_SCATTER if size < heap.KEPT else 1) for size in sizes)
 
     def _floats(self) -> tuple[float, float]:
         """Per pixel, of a pass without gradient: at its peak, and after it."""

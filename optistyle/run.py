@@ -269,8 +269,8 @@ class Run:
         if ranks.count() > 1:
             ranks.match(self._record())
         self.plan = self._demand.choose(*self._size, recipe.tile, recipe.history)
-        if self.device.type == "cpu" and self.plan.tile is None:
-            heap.keep()  # in tiles memory counts for more than a fifth of the time
+        if self.device.type == "cpu":
+            heap.keep()
         self._solver = solvers.make(recipe.optimizer, recipe.lr, self.plan.history)
         self.recipe = replace(
             self.recipe,
