@@ -6,7 +6,7 @@ import contextlib
 import ctypes
 import sys
 
-#: Larger blocks are not kept.
+#: Bytes of the largest blocks that are kept.
 KEPT = 2**27
 #: What its mallopt is told, by its numbers: M_MMAP_THRESHOLD, blocks of up to so many bytes are
 #: kept; M_TRIM_THRESHOLD, so many of them; M_TOP_PAD, so many are asked for beyond what is needed.

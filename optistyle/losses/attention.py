@@ -75,6 +75,7 @@ def attended(references: References, layer: str, most: int | None = None) -> Ite
 
 
 def _recalled(content: Reference, known: Keys, layer: str) -> Tensor:
+    """FA. By itself, so that nothing holds the content's features while FA is looked at."""
     feature = content.features[layer]
     sharpness = _sharpness(layer, feature)
     return recall(feature, content.weights(layer), known, sharpness=sharpness)
