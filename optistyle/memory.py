@@ -25,7 +25,7 @@ from optistyle.encoders.vgg import VGG
 from optistyle.errors import InputError
 from optistyle.losses.base import References
 from optistyle.objective import Terms
-from optistyle.solvers import COMPACT, LBFGS, Solver
+from optistyle.solvers import LBFGS, Solver, is_compact
 from optistyle.statistics import MOST_KEYS
 from optistyle.tiles import TiledFeatures, TiledReference, grid, halo, tiling
 
@@ -353,7 +353,7 @@ def _pair(pixels: int) -> int:
 
 def _beside(size: int, pixels: int) -> int:
     """Bytes, of so many, that what lies beside a picture of so many pixels is kept in."""
-    return size // 2 if pixels >= COMPACT else size
+    return size // 2 if is_compact(pixels) else size
 
 
 def free(device: torch.device) -> int | None:

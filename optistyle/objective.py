@@ -26,7 +26,7 @@ from optistyle.encoders.vgg import VGG
 from optistyle.errors import InputError
 from optistyle.graphs import Replayed
 from optistyle.losses.base import LossTerm, Reference, References, Statistic, Target, cut
-from optistyle.solvers import COMPACT
+from optistyle.solvers import is_compact
 from optistyle.tiles import Tile, TiledReference, refer, tiling
 
 #: Name -> weight and term. A weight of 0 leaves the term out.
@@ -136,10 +136,10 @@ class Objective:
                 [measured(encoder, layers, *style, tile) for style in styles],
                 shares,
             )
-            targets = {}
+            compact, targets = is_compact(content[0][0, 0].numel()), {}
             for name, (_, term) in terms.items():
                 target = term.target(references)
-                targets[name] = target.rounded() if content[0][0, 0].numel() >= COMPACT else target
+                targets[name] = target.rounded() if compact else target
         tiles = tiling(encoder, layers, content[0].shape[-2:], tile)
         return cls(encoder, terms, targets, layers, tiles, tile is not None and ranks.count() > 1)
 

@@ -297,7 +297,7 @@ class Run:
             f"{width}x{height} px {parts}{over}, about {plan.peak / 1e9:.1f} GB of memory{each} "
             f"and {timing.spell(taken)}"
         )
-        compact = height * width >= solvers.COMPACT
+        compact = solvers.is_compact(height * width)
         if isinstance(self._solver, solvers.LBFGS) and (compact or plan.history < 5):
             kept = self._demand.pairs(height * width, plan.history)
             line += f"; {kept} steps of history{', in bfloat16' if compact else ''}"

@@ -28,6 +28,11 @@ COMPACT = 2**24
 _BLOCK = 2**18
 
 
+def is_compact(pixels: int) -> bool:
+    """Whether what lies beside an image of so many pixels is kept in bfloat16."""
+    return pixels >= COMPACT
+
+
 class Solver(Protocol):
     """Settings of a method; see `LBFGS` and `Adam`."""
 
@@ -95,7 +100,7 @@ class LBFGS:
         return max(self.least, min(100, self.memory // size))
 
     def start(self, image: Tensor) -> State:
-        kind = torch.bfloat16 if image[0, 0].numel() >= COMPACT else image.dtype
+        kind = torch.bfloat16 if is_compact(image[0, 0].numel()) else image.dtype
         zero = image.new_zeros(1, dtype=kind)  # seen from every pixel, and taking no memory
         none = image.new_zeros(0, dtype=torch.float32 if image.is_mps else torch.float64)
         return {
