@@ -215,22 +215,34 @@ def test_tiles_are_the_whole(generator: torch.Generator) -> None:
 @pytest.mark.skipif(sys.platform != "linux", reason="glibc's allocator")
 def test_large_blocks_are_kept_and_given_back() -> None:
     program = """if True:
-        import json, resource, torch
+        import ctypes, json, platform, resource, torch
         from optistyle import heap, memory
         torch.set_num_threads(1)
-        def faults():
-            before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-            torch.zeros(2**24)
+        library = ctypes.CDLL(None)
+        library.malloc.restype = ctypes.c_void_p
+        library.free.argtypes = [ctypes.c_void_p]
+        def plainly():
+            block = library.malloc(2**26)
+            ctypes.memset(block, 0, 2**26)
+            library.free(block)
+        def faults(use):  # the second time it is done
+            for _ in range(2):
+                before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+                use()
             return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
-        found = [faults(), faults()]
-        heap.keep()
-        found += [faults(), faults()]
+        before = faults(lambda: torch.zeros(2**24))
+        told = heap.keep()
+        after, obeyed = faults(lambda: torch.zeros(2**24)), faults(plainly)
         cpu = torch.device("cpu")
         held = memory.held(cpu)
         memory.free(cpu)
-        print(json.dumps([*found, held - memory.held(cpu)]))
+        back = held - memory.held(cpu)
+        print(json.dumps([platform.libc_ver(), before, told, after, obeyed, back]))
     """
     run = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True)
-    _, before, _, after, back = json.loads(run.stdout)
+    library, before, told, after, obeyed, back = json.loads(run.stdout)
+    if not told or 10 * obeyed > before:
+        kept = f"mallopt {'accepted' if told else 'refused'}, {obeyed} faults of {before}"
+        pytest.skip(f"{' '.join(library)} gives large blocks back all the same ({kept})")
     assert before > 10 * after  # 64 MB are up to 16384 pages
     assert back > 0.9 * 2**26
