@@ -103,8 +103,8 @@ class Checkpoint:
             ) from error
         if found != identity:
             raise InputError(
-                f"the checkpoint {path} is of a run with other inputs or settings; "
-                "repeat those, or delete it to start over"
+                f"the checkpoint {path} is of a run with other inputs or settings, or of another "
+                "version of optistyle; repeat those, or delete it to start over"
             )
         torch.set_num_threads(threads)
         return checkpoint

@@ -196,7 +196,8 @@ class Run:
         recipe: the settings, with ``auto`` resolved: encoder, device, kernels, tile and history.
         encoder: the one in use. inputs: the paths, where they are files, and SHA-256 of all images.
         extra: loss terms beside the recipe's, as text.
-        identity: stands for inputs, settings and encoder; only a checkpoint of the same fits.
+        identity: stands for inputs, settings, encoder and optistyle's version; only a checkpoint of
+            the same fits.
         schedule: (H, W) and iterations of every scale.
         plan: the tiles and the history that fit into memory.
     """
@@ -517,6 +518,7 @@ class Run:
         if self.recipe.init in WARM_STARTS:  # its weights are not among the inputs
             hashes.append(digest(self._init.picture.pixels))
         weights = digest(*encoder.convolutions().values())
+        kind.append(versions()["optistyle"])  # another one's solver may keep another state
         settings = json.dumps([self.recipe.as_dict(), hashes, kind, weights, self.extra])
         return hashlib.sha256(settings.encode()).hexdigest()
 

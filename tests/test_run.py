@@ -347,7 +347,7 @@ def test_ctrl_c_at_any_moment(
 
 
 def test_a_checkpoint_fits_its_own_run_only(
-    pair: tuple[Tensor, Tensor], tiny: VGG, tmp_path: Path
+    pair: tuple[Tensor, Tensor], tiny: VGG, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     content, style = pair
     run = Run(content, style, SMALL, encoder=tiny)
@@ -355,7 +355,11 @@ def test_a_checkpoint_fits_its_own_run_only(
     run.checkpoint.save(tmp_path / "c", run.identity)
     Run(content, style, SMALL, encoder=tiny).resume(tmp_path / "c")
     other = VGG({k: 2 * w for k, w in tiny.convolutions().items()}, mean=tiny.mean, name="tiny")
+    with monkeypatch.context() as patch:
+        patch.setattr("optistyle.run.versions", lambda: {"optistyle": "0.0.1"})
+        earlier = Run(content, style, SMALL, encoder=tiny)
     for changed in (
+        earlier,
         Run(content, 1 - style, SMALL, encoder=tiny),
         Run(1 - content, style, SMALL, encoder=tiny),
         Run(content, style, replace(SMALL, alpha=2.0), encoder=tiny),
