@@ -75,4 +75,4 @@ def main(names: tuple[str, ...], size: int, iterations: int, count: int, own_pai
             rows.append({"pair": pair, **race(name, content, style, iterations)})
             print(rows[-1], flush=True)
         print(record.table(list(rows[0]), [list(row.values()) for row in rows]))
-        print(record.save(f"race-{name}", rows))
+        print(record.save(f"race-{name}-{size}", rows))
