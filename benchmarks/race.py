@@ -56,7 +56,7 @@ def race(name: str, content: Tensor, style: Tensor, iterations: int) -> dict[str
     objective = plain.gatys(load(name, padding="zeros"), content, style)
     with torch.no_grad():
         goal = float(objective(image.clamp(0, 1)))
-    row: dict[str, Any] = {"encoder": name, "size": size, "goal": goal, "plain": seconds}
+    row: dict[str, Any] = {"encoder": name, "px": size, "goal": goal, "plain": seconds}
     for precision in ("float32", "bfloat16"):
         recipe = Recipe(
             gamma=0.0, scales="single", iterations=(2 * iterations,), size=size, padding="zeros"

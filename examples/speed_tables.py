@@ -40,7 +40,7 @@ def together(kind: str, folder: Path) -> list[Row]:
     """The newest results of all benchmarks of a kind, by encoder and size."""
     names = {path.stem.rsplit("-", 3)[0] for path in folder.glob(f"{kind}-*.json")}
     rows = [row for name in sorted(names) for row in newest(name, folder)]
-    return sorted(rows, key=lambda row: (row["encoder"], row.get("px", row.get("size"))))
+    return sorted(rows, key=lambda row: (row["encoder"], row["px"]))
 
 
 def made(folder: Path = record.RESULTS) -> dict[str, str]:

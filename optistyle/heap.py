@@ -17,8 +17,9 @@ def keep() -> bool:
     """Have the C library keep what is freed, for the next iteration to take again.
 
     glibc gives blocks of 32 MB or more back to the system at once, and page after page of the next
-    one is a fault: a fifth of an iteration's time with VGG-19 at 512 px. What is kept lies
-    scattered, and with yet larger blocks, as of whole pictures, would take up to twice the memory.
+    one is a fault: two fifths of the time of losses and gradient with VGG-19 at 512 px
+    (`python -m benchmarks parts`). What is kept lies scattered, and with yet larger blocks, as of
+    whole pictures, would take up to twice the memory.
 
     Returns whether it does: glibc before 2.35 refuses so large blocks, other libraries know no such
     wish. Nothing is lost there but the time.
@@ -28,7 +29,7 @@ def keep() -> bool:
     except AttributeError:  # not glibc
         told = None
     if not told or not told(_MMAP_THRESHOLD, KEPT):
-        return False
+        return False  # without it, the others would leave the threshold at its least
     return bool(told(_TRIM_THRESHOLD, 2**31 - 1) and told(_TOP_PAD, 2**26))
 
 
