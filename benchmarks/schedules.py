@@ -93,6 +93,7 @@ def measure(
             iterations = ", ".join(f"{count} at {side}" for side, count in scales)
             facts = {
                 "encoder": encoder,
+                "px": size,
                 "schedule": name,
                 "pair": pair,
                 "iterations": iterations,
@@ -124,13 +125,13 @@ def _painted(
 
 
 def means(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """One row per encoder and contender: work, and ratios to the default's."""
-    found: dict[tuple[str, str], dict[str, Mapping[str, Any]]] = {}
+    """One row per encoder, size and contender: work, and ratios to the default's."""
+    found: dict[tuple[str, int, str], dict[str, Mapping[str, Any]]] = {}
     for row in rows:
-        found.setdefault((row["encoder"], row["schedule"]), {})[row["pair"]] = row
+        found.setdefault((row["encoder"], row["px"], row["schedule"]), {})[row["pair"]] = row
     table = []
-    for (encoder, name), own in found.items():
-        usual, first = found[encoder, "default"], next(iter(own.values()))
+    for (encoder, size, name), own in found.items():
+        usual, first = found[encoder, size, "default"], next(iter(own.values()))
         ratios = {
             key: bootstrap(
                 [np.log(row[key] / usual[pair][key]) for pair, row in own.items()],
@@ -141,6 +142,7 @@ def means(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         table.append(
             {
                 "encoder": encoder,
+                "px": size,
                 "schedule": name,
                 "iterations": first["iterations"],
                 "work": first["work"],
@@ -154,7 +156,8 @@ def means(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 def main(names: Sequence[str], size: int, folder: Path, own_pairs: bool) -> None:
     images = pairs.own(size) if own_pairs else pairs.held_out(size)
-    rows = [row for name in names for row in measure(name, images, size, folder)]
-    table = means(rows)
-    print(record.table(list(table[0]), [list(row.values()) for row in table]))
-    print(record.save("schedules", {"means": table, "pairs": rows}))
+    for name in names:
+        rows = measure(name, images, size, folder)
+        table = means(rows)
+        print(record.table(list(table[0]), [list(row.values()) for row in table]))
+        print(record.save(f"schedules-{name}-{size}", rows))
