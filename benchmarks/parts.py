@@ -12,7 +12,6 @@ import resource
 import time
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -39,15 +38,9 @@ def apart(measure: Callable[[], dict[str, Any]]) -> dict[str, Any]:
 
 def _measured(measure: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     load("slim")  # what the libraries take is there before
-    before = _peak()
+    before = record.peak()
     found = measure()
-    return {**found, "MB": _peak() - before}
-
-
-def _peak() -> float:
-    """Of this program's memory in MB; `resource` would count the process it was started from."""
-    rows = (line.split() for line in Path("/proc/self/status").read_text().splitlines())
-    return next(int(row[1]) for row in rows if row[0] == "VmHWM:") / 1024
+    return {**found, "MB": (record.peak() - before) / 1e6}
 
 
 def _seconds(work: Callable[[], object], rounds: int) -> float:

@@ -160,7 +160,7 @@ def default_run(encoder: str, photograph: Tensor, size: int = 512) -> dict[str, 
         style.write_bytes(encode(pairs.painting("swirls")))
         settings = ["--encoder", encoder, "--size", str(size), "-o", str(Path(folder) / "out.png")]
         seconds, peak = start(["run", str(content), str(style), "-q", *settings])
-    return {"encoder": encoder, "size": size, "seconds": seconds, "MB": peak / 2**20}
+    return {"encoder": encoder, "px": size, "seconds": seconds, "GB": peak / 1e9}
 
 
 def main(sizes: tuple[int, ...], rounds: int, vgg_run: bool) -> None:
