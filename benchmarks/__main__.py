@@ -63,12 +63,13 @@ def parts_command(names: tuple[str, ...]) -> None:
 @click.option("--size", type=int, default=512, show_default=True)
 @click.option("--iterations", type=int, default=500, show_default=True)
 @click.option("--pairs", "count", type=int, default=3, show_default=True)
+@click.option("--work", type=click.Path(path_type=Path), default=Path("out/race"))
 @click.option("--own-pairs", is_flag=True, help="Our own pictures in place of the held-out set.")
 def race_command(
-    names: tuple[str, ...], size: int, iterations: int, count: int, own_pairs: bool
+    names: tuple[str, ...], size: int, iterations: int, count: int, work: Path, own_pairs: bool
 ) -> None:
-    """How much sooner the plain loop's objective is reached."""
-    race.main(names, size, iterations, count, own_pairs)
+    """How much sooner the plain loop's objective is reached; pairs found in --work are kept."""
+    race.main(names, size, iterations, count, work, own_pairs)
 
 
 @main.command("schedules")

@@ -12,6 +12,8 @@ import math
 import multiprocessing
 import time
 from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -49,14 +51,15 @@ def goal_of(name: str, *images: Tensor, iterations: int) -> tuple[Tensor, float]
 
 def race(name: str, content: Tensor, style: Tensor, iterations: int) -> dict[str, Any]:
     """One pair, the plain loop first, by itself, then ours in float32 and in bfloat16."""
-    size, spawn = max(content.shape[-2:]), multiprocessing.get_context("spawn")
+    spawn = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(1, mp_context=spawn) as apart:
         run = apart.submit(goal_of, name, content, style, iterations=iterations)
         image, seconds = run.result()
     objective = plain.gatys(load(name, padding="zeros"), content, style)
     with torch.no_grad():
         goal = float(objective(image.clamp(0, 1)))
-    row: dict[str, Any] = {"encoder": name, "px": size, "goal": goal, "plain": seconds}
+    row: dict[str, Any] = {"goal": goal, "plain": seconds}
+    size = max(content.shape[-2:])
     for precision in ("float32", "bfloat16"):
         recipe = Recipe(
             gamma=0.0, scales="single", iterations=(2 * iterations,), size=size, padding="zeros"
@@ -67,12 +70,17 @@ def race(name: str, content: Tensor, style: Tensor, iterations: int) -> dict[str
     return row
 
 
-def main(names: tuple[str, ...], size: int, iterations: int, count: int, own_pairs: bool) -> None:
+def main(
+    names: tuple[str, ...], size: int, iterations: int, count: int, folder: Path, own_pairs: bool
+) -> None:
     found = pairs.own(size) if own_pairs else pairs.held_out(size)
+    folder.mkdir(parents=True, exist_ok=True)
     for name in names:
-        rows: list[dict[str, Any]] = []
+        rows = []
         for pair, (content, style) in list(found.items())[:count]:
-            rows.append({"pair": pair, **race(name, content, style, iterations)})
-            print(rows[-1], flush=True)
+            path = folder / f"{name} {size} {iterations} {pair}.json".replace(" ", "_")
+            facts = {"pair": pair, "encoder": name, "px": size}
+            raced = partial(race, name, content, style, iterations)
+            rows.append(record.kept(path, facts, raced))
         print(record.table(list(rows[0]), [list(row.values()) for row in rows]))
         print(record.save(f"race-{name}-{size}", rows))

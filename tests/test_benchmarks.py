@@ -149,6 +149,18 @@ def test_a_race_ends_at_the_goal(picture: Callable[..., Tensor]) -> None:
     assert 0 < found["float32: times sooner"] < math.inf
 
 
+def test_a_race_that_was_run_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run: list[int] = []
+    monkeypatch.setattr(race, "race", lambda *_: {"plain": run.append(1) or 4.0})
+    monkeypatch.setattr(record, "RESULTS", tmp_path / "results")
+    for count in (1, 3):
+        race.main(("slim",), 64, 10, count, tmp_path, own_pairs=True)
+    (saved,) = record.RESULTS.glob("race-slim-64-2*.json")
+    rows = json.loads(saved.read_text())["rows"]
+    assert [(row["encoder"], row["px"], row["plain"]) for row in rows] == 3 * [("slim", 64, 4.0)]
+    assert len({row["pair"] for row in rows}) == len(run) == 3
+
+
 @pytest.mark.parametrize("size", [96, 512])
 def test_all_schedules_have_the_default_ones_work(size: int) -> None:
     assert schedules.steps(schedules.fitted(Recipe(), 512)) == schedules.steps(Recipe())
