@@ -225,11 +225,13 @@ def test_large_blocks_are_kept_and_given_back() -> None:
             block = library.malloc(2**26)
             ctypes.memset(block, 0, 2**26)
             library.free(block)
-        def faults(use):  # the second time it is done
-            for _ in range(2):
+        def faults(use):  # at the least: what is kept may have been nibbled at once
+            found = []
+            for _ in range(5):
                 before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
                 use()
-            return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+                found.append(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+            return min(found)
         before = faults(lambda: torch.zeros(2**24))
         told = heap.keep()
         after, obeyed = faults(lambda: torch.zeros(2**24)), faults(plainly)
