@@ -64,5 +64,5 @@ def rows(folder: Path | None) -> list[dict[str, Any]]:
 
 def main(folder: Path | None) -> None:
     table = rows(folder)
-    print(record.table(list(table[0]), [list(row.values()) for row in table]))
+    print(record.listed(table))
     print(record.save("calibration", table))

@@ -8,8 +8,9 @@ own result, as a geometric mean over pairs.
 
 from __future__ import annotations
 
-import json
 import time
+from collections.abc import Callable
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -87,30 +88,27 @@ def measure(names: list[str], work: Path, own_pairs: bool = False) -> list[dict[
     judge = load("vgg19")
     work.mkdir(parents=True, exist_ok=True)
     images = pairs.own(256) if own_pairs else pairs.held_out(256)
-    rows = []
+    loaded, rows = cache(_encoder), []
     for name in names:
-        encoder = None
         for pair, (content, style) in images.items():
-            stem = f"{Path(name).stem} {pair}".replace(" ", "_")
-            done = work / f"{stem}.json"
-            if not done.exists():
-                started = time.perf_counter()
-                picture = content
-                if name != "photograph":
-                    encoder = encoder or _encoder(name)
-                    result = stylize(content, style, RECIPE, encoder=encoder)
-                    picture = result.image
-                    result.save(work / f"{stem}.png")
-                row = {
-                    "encoder": Path(name).stem,
-                    "pair": pair,
-                    "seconds": time.perf_counter() - started,
-                    **distances(judge, picture, content, style),
-                }
-                done.write_text(json.dumps(row))
-            rows.append(json.loads(done.read_text()))
-            print(json.dumps(rows[-1]), flush=True)
+            path = work / f"{Path(name).stem} {pair}.json".replace(" ", "_")
+            facts = {"encoder": Path(name).stem, "pair": pair}
+            encoder = None if name == "photograph" else partial(loaded, name)
+            painted = partial(_painted, encoder, content, style, judge, path.with_suffix(".png"))
+            rows.append(record.kept(path, facts, painted))
     return rows
+
+
+def _painted(
+    encoder: Callable[[], VGG] | None, content: Tensor, style: Tensor, judge: VGG, output: Path
+) -> dict[str, float]:
+    started, picture = time.perf_counter(), content
+    if encoder is not None:
+        result = stylize(content, style, RECIPE, encoder=encoder())
+        picture = result.image
+        result.save(output)
+    seconds = time.perf_counter() - started
+    return {"seconds": seconds, **distances(judge, picture, content, style)}
 
 
 def _encoder(name: str) -> VGG:

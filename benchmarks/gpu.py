@@ -209,5 +209,5 @@ def main(device: str = "cuda", size: int = SIZE, iterations: int = ITERATIONS) -
     }
     for rows in found.values():
         if isinstance(rows, list):
-            print(record.table(list(rows[0]), [list(row.values()) for row in rows]), end="\n\n")
+            print(record.listed(rows), end="\n\n")
     print(record.save("gpu", found))

@@ -156,5 +156,5 @@ def main(names: tuple[str, ...]) -> None:
         for layer in ("relu2_1", "relu2_2", "relu3_1", "relu3_2", "relu4_1", "relu4_2", "relu5_1"):
             tables["convolutions"].append(apart(partial(convolution, layer, 512)))
     for rows in filter(None, tables.values()):
-        print(record.table(list(rows[0]), [list(row.values()) for row in rows]), end="\n\n")
+        print(record.listed(rows), end="\n\n")
     print(record.save("parts", tables))

@@ -82,5 +82,5 @@ def main(
             facts = {"pair": pair, "encoder": name, "px": size}
             raced = partial(race, name, content, style, iterations)
             rows.append(record.kept(path, facts, raced))
-        print(record.table(list(rows[0]), [list(row.values()) for row in rows]))
+        print(record.listed(rows))
         print(record.save(f"race-{name}-{size}", rows))

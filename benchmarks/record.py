@@ -6,7 +6,7 @@ import json
 import os
 import platform
 import subprocess
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -81,3 +81,8 @@ def table(header: list[str], rows: list[list[Any]]) -> str:
 
     lines = [header, ["---"] * len(header), *([cell(x) for x in row] for row in rows)]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def listed(rows: Sequence[Mapping[str, Any]]) -> str:
+    """A `table` of rows that all have the same keys."""
+    return table(list(rows[0]), [list(row.values()) for row in rows])

@@ -159,5 +159,5 @@ def main(names: Sequence[str], size: int, folder: Path, own_pairs: bool) -> None
     for name in names:
         rows = measure(name, images, size, folder)
         table = means(rows)
-        print(record.table(list(table[0]), [list(row.values()) for row in table]))
+        print(record.listed(table))
         print(record.save(f"schedules-{name}-{size}", rows))

@@ -29,6 +29,7 @@ USUAL = (
     "slim:2048:512",
     "vgg19:512:off",
     "vgg19:1024:256",
+    "vgg19:4096:256",
     "vgg19:4096:512",
     "slim:8192:512",
 )
@@ -94,4 +95,4 @@ def main(texts: Sequence[str]) -> None:
     for encoder, px, tile in configurations:
         rows.append(measure(encoder, px, tile))
         print(record.save(f"sizes-{encoder}-{px}-{tile}", rows[-1:]), flush=True)
-    print(record.table(list(rows[0]), [list(row.values()) for row in rows]))
+    print(record.listed(rows))

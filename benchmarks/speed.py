@@ -175,7 +175,7 @@ def main(sizes: tuple[int, ...], rounds: int, vgg_run: bool) -> None:
     }
     for name in ("ratios", "errors", "runs"):
         table = found[name]
-        print(record.table(list(table[0]), [list(row.values()) for row in table]), end="\n\n")
+        print(record.listed(table), end="\n\n")
     print(record.save("speed", found))
 
 

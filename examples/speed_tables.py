@@ -31,9 +31,7 @@ def newest(name: str, folder: Path = record.RESULTS) -> Any:
 
 def plain(rows: Sequence[Row]) -> str:
     """Rows as they are."""
-    if not rows:
-        return ""
-    return record.table([*rows[0]], [[*row.values()] for row in rows]) + "\n"
+    return record.listed(rows) + "\n" if rows else ""
 
 
 def together(kind: str, folder: Path) -> list[Row]:

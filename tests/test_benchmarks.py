@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -159,6 +160,24 @@ def test_a_race_that_was_run_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyP
     rows = json.loads(saved.read_text())["rows"]
     assert [(row["encoder"], row["px"], row["plain"]) for row in rows] == 3 * [("slim", 64, 4.0)]
     assert len({row["pair"] for row in rows}) == len(run) == 3
+
+
+def test_encoders_are_judged_by_what_they_paint(
+    tmp_path: Path, tiny: VGG, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(encoders, "load", lambda name: tiny)
+    monkeypatch.setattr(encoders, "RECIPE", replace(encoders.RECIPE, size=64, iterations=(4,)))
+    images = dict(list(pairs.own(64).items())[:2])
+    monkeypatch.setattr(pairs, "own", lambda size: images)
+    rows = encoders.measure(["photograph", "slim"], tmp_path, own_pairs=True)
+    assert [(row["encoder"], row["pair"]) for row in rows] == [
+        (name, pair) for name in ("photograph", "slim") for pair in images
+    ]
+    assert [row["content"] > 0 for row in rows] == [False, False, True, True]
+    assert all(own["style"] < none["style"] for none, own in zip(rows[:2], rows[2:], strict=True))
+    assert len(list(tmp_path.glob("slim_*.png"))) == 2
+    monkeypatch.delattr(encoders, "stylize")
+    assert encoders.measure(["photograph", "slim"], tmp_path, own_pairs=True) == rows
 
 
 @pytest.mark.parametrize("size", [96, 512])
