@@ -83,7 +83,9 @@ def tiling(
     Args:
         side: of a tile in pixels, without its halo; all are about as large, on the layers' grid.
             Tiles at the image's border are larger by the halo that they do not have there: none is
-            looked at with more than ``side`` and two halos.
+            looked at with more than ``side`` and two halos. Smaller ones are looked at with more
+            than their halo, so that all crops have one shape, but for the last row and column of an
+            image that the grid does not divide: then the memory of one tile fits the next.
     """
     layers = frozenset(layers)
     step, margin = grid(layers), halo(encoder, layers)
@@ -94,13 +96,18 @@ def tiling(
         inner = [margin + step * (cells * i // count) for i in range(1, count)]
         return list(zip([0, *inner], [*inner, length], strict=True))
 
-    def around(span: tuple[int, int], length: int) -> slice:
-        return slice(max(0, span[0] - margin), min(length, span[1] + margin))
+    def along(length: int) -> Iterator[tuple[tuple[int, int], slice]]:
+        own = spans(length)
+        seen = [(max(0, a - margin), min(length, b + margin)) for a, b in own]
+        most = max(stop - start for start, stop in seen)
+        for span, (start, _) in zip(own, seen, strict=True):
+            stop = min(length, start + most)
+            yield span, slice(start - (most - stop + start) // step * step, stop)
 
     height, width = size
     return [
         Tile(
-            (around(rows, height), around(columns, width)),
+            (down, across),
             {
                 x: (
                     slice(rows[0] >> halvings(x), rows[1] >> halvings(x)),
@@ -109,8 +116,8 @@ def tiling(
                 for x in layers
             },
         )
-        for rows in spans(height)
-        for columns in spans(width)
+        for rows, down in along(height)
+        for columns, across in along(width)
     ]
 
 
