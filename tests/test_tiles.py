@@ -131,6 +131,21 @@ def test_tiles_cover_every_position_once(tiny: VGG) -> None:
             assert all((counts == 1).all() for counts in seen.values())
 
 
+@pytest.mark.parametrize(("size", "shapes"), [((848, 976), 1), ((845, 976), 1), ((845, 979), 2)])
+def test_crops_have_one_shape(
+    size: tuple[int, int], shapes: int, tiny: VGG, picture: Picture
+) -> None:
+    """Tiles here are of 96 to 192 px; on the grid only a last row or column may differ."""
+    cut = tiles.tiling(tiny, {"relu1_1", "relu5_1"}, size, 112)
+    own = {tuple(x.stop - x.start for x in tile.window["relu1_1"]) for tile in cut}
+    assert len(own) > shapes
+    assert len({tuple(x.stop - x.start for x in tile.crop) for tile in cut}) == shapes
+    pixels = picture(*size)
+    whole = tiny(pixels, {"relu5_1"})["relu5_1"]
+    tiled = tiles.TiledFeatures(tiny, pixels, frozenset({"relu5_1"}), 112)["relu5_1"]
+    torch.testing.assert_close(tiled, whole, rtol=1e-5, atol=1e-5)
+
+
 def test_one_pass_where_the_tile_is_the_image(
     tiny: VGG, picture: Picture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
