@@ -241,8 +241,12 @@ def test_large_blocks_are_kept_and_given_back() -> None:
         back = held - memory.held(cpu)
         print(json.dumps([platform.libc_ver(), before, told, after, obeyed, back]))
     """
-    run = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True)
-    library, before, told, after, obeyed, back = json.loads(run.stdout)
+    # Where a program's blocks lie is chance: once in a while no use finds what the last one left.
+    for _ in range(4):
+        run = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True)
+        library, before, told, after, obeyed, back = json.loads(run.stdout)
+        if before > 10 * after:
+            break
     if not told or 10 * obeyed > before:
         kept = f"mallopt {'accepted' if told else 'refused'}, {obeyed} faults of {before}"
         pytest.skip(f"{' '.join(library)} gives large blocks back all the same ({kept})")
