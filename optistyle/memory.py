@@ -27,15 +27,16 @@ from optistyle.losses.base import References
 from optistyle.objective import Terms
 from optistyle.solvers import LBFGS, Solver, is_compact
 from optistyle.statistics import MOST_KEYS
-from optistyle.tiles import TiledFeatures, TiledReference, grid, halo, tiling
+from optistyle.tiles import TiledFeatures, TiledReference, crop, grid, halo, tiling
 
 #: Copies of every activation alive at a step's peak: output, padded input, gradients in part.
 _COPIES = 3.1
 #: What the C library makes of them where it keeps what is freed, of which the next ones leave gaps.
 _SCATTER = 1.3
 #: Images of the picture's size alive beside the history while tiles are looked at: the picture, the
-#: best one, the gradient and, in the history's type, the one before; and while the solver steps.
-_LOOKING, _STEPPING = 3, 5
+#: best one, the gradient and, in the history's type, the one before; and while the solver steps,
+#: which holds two of the latter.
+_LOOKING, _STEPPING = 3, 4
 #: The same for Adam.
 _ADAM_LOOKING, _ADAM_STEPPING = 7, 12
 #: Bytes that convolutions take for themselves, whatever the size.
@@ -113,27 +114,23 @@ class Demand:
         """
         pixels = height * width
         peak, held = self._floats()
-        crop = pixels
-        if tile is not None:
-            margin = halo(self.encoder, self.layers)
-            sides = (min(x, tile + (2 if x > 2 * tile else 1) * margin) for x in (height, width))
-            crop = math.prod(sides)
+        seen = math.prod(crop(self.encoder, self.layers, (height, width), tile))
         maps = _beside(_FLOAT, pixels) * sum(self._map(layer) for layer in self.needs.held) * pixels
         image, most = _PIXEL * pixels, max((1.0, *self.styles))
-        if crop == pixels:
+        if seen == pixels:
             measuring = _FLOAT * (held * (1 + sum(self.styles)) + (peak - held) * most) * pixels
         else:
-            measuring = _FLOAT * peak * crop
+            measuring = _FLOAT * peak * seen
         measuring += maps + max(
             (self._matching(x, pixels, most) for x in self.needs.matched), default=0
         )
         measuring += image * (2 + sum(self.styles))
-        step = _COPIES * self._alive(crop) + _FLOAT * self._workspace() * crop + maps
+        step = _COPIES * self._alive(seen) + _FLOAT * self._workspace() * seen + maps
         adam = not isinstance(self.solver, LBFGS)
         pairs = self.history(pixels, least)
         before = _beside(image, pixels)
         looking = pairs + (_ADAM_LOOKING * image if adam else _LOOKING * image + before)
-        stepping = pairs + (_ADAM_STEPPING if adam else _STEPPING) * image
+        stepping = pairs + (_ADAM_STEPPING * image if adam else _STEPPING * image + 2 * before)
         return round(_FIXED + self._filters() + max(measuring, looking + step, stepping + maps))
 
     def history(self, pixels: int, least: int) -> int:

@@ -26,6 +26,8 @@ State = dict[str, Any]
 COMPACT = 2**24
 #: Numbers of an image in one pass of the arithmetic, which bounds what it takes beside them.
 _BLOCK = 2**18
+#: Octaves over which `_spread` tells coarse moves from fine ones: up to 32 pixels.
+_OCTAVES = 5
 
 
 def is_compact(pixels: int) -> bool:
@@ -70,11 +72,17 @@ class LBFGS:
 
         H = γI + [S γY] [[R⁻ᵀ (D + γYᵀY) R⁻¹, -R⁻ᵀ], [-R⁻¹, 0]] [S γY]ᵀ,
 
-    where R is the upper triangle of SᵀY, D its diagonal, and γ = s·y / y·y of the newest pair: what
-    the two-loop recursion gives, in two passes over the pairs. All is decided by tensors, so that a
-    step never waits for the device.
+    where R is the upper triangle of SᵀY, D its diagonal, and γ = ``stretch`` s·y / y·y of the
+    newest pair: what the two-loop recursion gives, in two passes over the pairs. All is decided by
+    tensors, so that a step never waits for the device.
 
-    As `torch.optim.LBFGS` with one iteration a step, but for three things. Pairs are judged by
+    All this is in coordinates z in which coarse moves are shorter than in the picture x:
+    dx = A dz by a pyramid A (`_spread`), and g = A dL/dx. In the picture's own coordinates H starts
+    from γA² in place of γI: what is twice as coarse moves ``coarse``² times as far, before any pair
+    says otherwise.
+
+    As `torch.optim.LBFGS` with one iteration a step where ``stretch`` and ``coarse`` are 1 and
+    ``longest`` is infinite, but for three things. Pairs are judged by
     their angle, not by an absolute s·y > 1e-10, which stalls on small objectives; one that fails
     has no effect, but takes its place. A direction that does not descend clears the memory. The
     first step, along the plain gradient, moves the picture visibly, where torch's min(1, 1 / |g|_1)
@@ -83,15 +91,24 @@ class LBFGS:
 
     Args:
         lr: the step along the quasi-Newton direction; 1 is Newton's.
-        first_move: mean absolute change of the pixels in the first step, times ``lr``.
+        first_move: mean absolute change of z in the first step, times ``lr``: of the pixels where
+            ``coarse`` is 1, and somewhat more of them where it is above.
+        longest: the same in any step, at most. What the first pairs suggest is at times ten times
+            as long, and the objective a thousand times as high behind it.
+        stretch: of γ. s·y / y·y is the shorter of the two lengths that a pair suggests, s·s / s·y
+            the longer (Barzilai & Borwein 1988), and somewhat too short.
+        coarse: the share of moves twice as coarse in A, for each octave up to 32 pixels.
         memory: bytes that the history may take, for 100 pairs at most. From `COMPACT` pixels on
-            it is kept in bfloat16, as is the last gradient, which the next change is taken from:
-            pairs are a model of the curvature, and rounding them to 1 in 256 changes it as little.
+            it is kept in bfloat16, as are gradients and steps: pairs are a model of the curvature,
+            and rounding them to 1 in 256 changes it as little.
         least: pairs that it holds all the same.
     """
 
     lr: float = 1.0
     first_move: float = 0.01
+    longest: float = 0.02
+    stretch: float = 2.0
+    coarse: float = 1.2
     memory: int = 250_000_000
     least: int = 5
 
@@ -131,17 +148,20 @@ class LBFGS:
         )
         kept = min(moved, most) - 1
 
-        x, g, last = image.flatten(), gradient.flatten(), state["gradient"].flatten()
+        x, last = image.flatten(), state["gradient"].flatten()
+        gradient = _spread(gradient, self.coarse, kind)
+        g = gradient.flatten()
         slopes = state["slopes"].new_zeros((2, kept + 1))
         latest, square, size = slopes.new_zeros((2, 2)), slopes.new_zeros(()), slopes.new_zeros(())
         for part in _parts(x):
             torch.sub(g[part], last[part], out=changes[new, part])
+            own = g[part].to(x.dtype)
             for slope, ring in zip(slopes, rings, strict=True):
-                slope += torch.cat([rows[:, part].to(x.dtype) @ g[part] for rows in ring])
+                slope += torch.cat([rows[:, part].to(x.dtype) @ own for rows in ring])
             pair = torch.stack((moves[newest, part], changes[new, part])).to(x.dtype)
             latest += pair @ pair.T
-            square += g[part].dot(g[part])
-            size += g[part].abs().sum()
+            square += own.dot(own)
+            size += own.abs().sum()
         slopes = slopes.T
 
         # With the newest y as the difference of two gradients, whose products are there.
@@ -153,7 +173,7 @@ class LBFGS:
         (ss, sy), (_, yy) = latest
         curved = sy > 1e-8 * (ss * yy).sqrt()
         valid = torch.cat((state["valid"][old], curved[None]))
-        gamma = torch.where(curved, sy / yy, state["gamma"])
+        gamma = torch.where(curved, self.stretch * sy / yy, state["gamma"])
 
         factors = _inverse(products, valid, gamma, slopes)
         descends = valid.any() & (gamma * square + (factors * slopes).sum() > 0)
@@ -165,17 +185,20 @@ class LBFGS:
             for ring, own in zip(rings, factors.T, strict=True)
             for rows, share in zip(ring, own.split([len(rows) for rows in ring]), strict=True)
         ]
-        after = torch.empty_like(x)
+        length = torch.zeros_like(square)
         for part in _parts(x):
-            move = g[part] * along
+            move = g[part].to(x.dtype) * -along
             for rows, share in shares:
-                move += share @ rows[:, part].to(x.dtype)
-            torch.sub(x[part], move, out=after[part])
-            torch.sub(after[part], x[part], out=moves[spare, part])
+                move -= share @ rows[:, part].to(x.dtype)
+            length += move.abs().sum()
+            moves[spare, part] = move
+        longest = self.longest * state["lr"] * x.numel()
+        moves[spare] *= (longest / (length + 1e-30)).clamp(max=1)
+        step = _spread(moves[spare].view_as(image), self.coarse, image.dtype)
 
-        return after.view_as(image), {
+        return step.add_(image), {
             "lr": state["lr"],
-            "gradient": gradient.to(kind),
+            "gradient": gradient,
             "moves": moves[: moved + 1],
             "changes": changes[: changed + 1],
             "moved": moved + 1,
@@ -208,6 +231,32 @@ def _inverse(products: Tensor, valid: Tensor, gamma: Tensor, slopes: Tensor) -> 
     return torch.cat(
         (torch.linalg.solve_triangular(upper.mT, inner, upper=False), -gamma * u), dim=1
     )
+
+
+def _spread(image: Tensor, share: float, dtype: torch.dtype) -> Tensor:
+    """A of `LBFGS`: an image (1, 3, H, W) with its coarse parts times ``share`` for each octave.
+
+    A x = x + U (share A' - 1) D x, with A' of the same form one octave above; D shrinks by 2, by
+    the binomial filter 1 3 3 1 with zeros around, and U = 4Dᵀ is bilinear interpolation with zeros
+    around. A is symmetric and, for a share of 1 and more, positive definite; 1 makes it I.
+    """
+    spread = torch.empty_like(image, dtype=dtype, memory_format=torch.contiguous_format)
+    filters = torch.tensor([1.0, 3.0, 3.0, 1.0], dtype=dtype, device=image.device) / 8
+    kernel = filters[:, None] * filters
+    for channel in range(image.shape[1]):  # one by one: it takes a third of the memory
+        own = slice(channel, channel + 1)
+        spread[:, own] = _pyramid(image[:, own].to(dtype), share, kernel[None, None], _OCTAVES)
+    return spread
+
+
+def _pyramid(x: Tensor, share: float, kernel: Tensor, octaves: int) -> Tensor:
+    height, width = x.shape[-2:]
+    if octaves == 0 or min(height, width) < 4:
+        return x
+    coarse = F.conv2d(x, kernel, stride=2, padding=1)
+    more = share * _pyramid(coarse, share, kernel, octaves - 1) - coarse
+    grown = F.interpolate(F.pad(more, (1, 1, 1, 1)), scale_factor=2, mode="bilinear")
+    return grown[..., 2 : 2 + height, 2 : 2 + width].add_(x)
 
 
 def _with_room(ring: Tensor, written: int, rows: int) -> tuple[Tensor, int]:

@@ -88,23 +88,7 @@ def tiling(
             image that the grid does not divide: then the memory of one tile fits the next.
     """
     layers = frozenset(layers)
-    step, margin = grid(layers), halo(encoder, layers)
-
-    def spans(length: int) -> list[tuple[int, int]]:
-        cells = max(1, math.ceil((length - 2 * margin) / step))
-        count = 1 if side is None else math.ceil(cells / max(1, side // step))
-        inner = [margin + step * (cells * i // count) for i in range(1, count)]
-        return list(zip([0, *inner], [*inner, length], strict=True))
-
-    def along(length: int) -> Iterator[tuple[tuple[int, int], slice]]:
-        own = spans(length)
-        seen = [(max(0, a - margin), min(length, b + margin)) for a, b in own]
-        most = max(stop - start for start, stop in seen)
-        for span, (start, _) in zip(own, seen, strict=True):
-            stop = min(length, start + most)
-            yield span, slice(start - (most - stop + start) // step * step, stop)
-
-    height, width = size
+    height, width = (_along(length, encoder, layers, side) for length in size)
     return [
         Tile(
             (down, across),
@@ -116,9 +100,36 @@ def tiling(
                 for x in layers
             },
         )
-        for rows, down in along(height)
-        for columns, across in along(width)
+        for rows, down in height
+        for columns, across in width
     ]
+
+
+def crop(
+    encoder: VGG, layers: Iterable[str], size: Sequence[int], side: int | None
+) -> tuple[int, ...]:
+    """The (H, W) that the tiles of an image are looked at with, see `tiling`."""
+    layers = frozenset(layers)
+    first = (_along(length, encoder, layers, side)[0] for length in size)
+    return tuple(seen.stop - seen.start for _, seen in first)
+
+
+def _along(
+    length: int, encoder: VGG, layers: frozenset[str], side: int | None
+) -> list[tuple[tuple[int, int], slice]]:
+    """Tiles in one direction: the first and last pixel of each, and what it is looked at with."""
+    step, margin = grid(layers), halo(encoder, layers)
+    cells = max(1, math.ceil((length - 2 * margin) / step))
+    count = 1 if side is None else math.ceil(cells / max(1, side // step))
+    inner = [margin + step * (cells * i // count) for i in range(1, count)]
+    own = list(zip([0, *inner], [*inner, length], strict=True))
+    seen = [(max(0, a - margin), min(length, b + margin)) for a, b in own]
+    most = max(stop - start for start, stop in seen)
+    found = []
+    for span, (start, _) in zip(own, seen, strict=True):
+        stop = min(length, start + most)
+        found.append((span, slice(start - (most - stop + start) // step * step, stop)))
+    return found
 
 
 class TiledFeatures(Mapping[str, Tensor]):

@@ -72,7 +72,7 @@ def test_the_forecast_is_near_the_peak(
         check=True,
     ).stdout
     peak, forecast = json.loads(output)
-    assert forecast == pytest.approx(peak, rel=0.3)
+    assert forecast == pytest.approx(peak, rel=0.25)
 
 
 def test_more_of_anything_takes_more(tiny: VGG) -> None:

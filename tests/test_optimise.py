@@ -151,7 +151,7 @@ def test_divergence_from_the_start_leaves_the_start(bad: float, picture: Picture
 
 def test_a_real_divergence(objective: Objective, picture: Picture) -> None:
     """A step a thousand times too long: the picture is still better than the start."""
-    solver, start = LBFGS(first_move=30.0, lr=8.0), picture(24, 32)
+    solver, start = LBFGS(first_move=30.0, longest=math.inf, lr=8.0), picture(24, 32)
     trace = list(steps(objective, solver, begin(solver, start), 40))
     assert any(warning for _, _, warning in trace)
     image = outcome(objective, solver, trace[-1][1])

@@ -14,9 +14,12 @@ from torch import Tensor
 
 from optistyle import solvers
 from optistyle.errors import InputError
-from optistyle.solvers import LBFGS, Adam, Solver, State
+from optistyle.solvers import LBFGS, Adam, Solver, State, _spread
 
 Function = Callable[[Tensor], Tensor]
+
+#: In the picture's own coordinates, as torch's.
+PLAIN = LBFGS(longest=math.inf, stretch=1.0, coarse=1.0)
 
 
 def quadratic(x: Tensor) -> Tensor:
@@ -78,7 +81,7 @@ def run_torch(
 
 
 def two_loops(
-    function: Function, image: Tensor, steps: int, most: int
+    function: Function, image: Tensor, steps: int, most: int, stretch: float
 ) -> tuple[list[Tensor], list[list[bool]]]:
     """What `LBFGS` documents, from lists: the iterates, and which of the pairs each step used."""
     iterates, used, last, gamma = [], [], None, 1.0
@@ -89,7 +92,7 @@ def two_loops(
             s, y = image - last[0], g - last[1]
             curved = bool((s * y).sum() > 1e-8 * s.norm() * y.norm())
             pairs = [*pairs, (s, y, curved)][-most:]
-            gamma = float((s * y).sum() / (y * y).sum()) if curved else gamma
+            gamma = stretch * float((s * y).sum() / (y * y).sum()) if curved else gamma
         good = [(s, y, (s * y).sum()) for s, y, curved in pairs if curved]
         q, factors = g.clone(), []
         for s, y, sy in reversed(good):
@@ -119,7 +122,7 @@ def test_lbfgs_converges_on_a_quadratic(image: Tensor) -> None:
 
 def test_lbfgs_converges_on_rosenbrock() -> None:
     start = torch.tensor([-1.2, 1.0], dtype=torch.float64).view(1, 1, 1, 2)
-    iterates, _ = run(LBFGS(), rosenbrock, start, 60)
+    iterates, _ = run(PLAIN, rosenbrock, start, 60)
     torch.testing.assert_close(iterates[-1], torch.ones_like(start), rtol=1e-6, atol=1e-6)
 
 
@@ -131,7 +134,7 @@ def test_lbfgs_steps_as_torch_does(function: Function, steps: int) -> None:
     start = torch.tensor([-1.2, 1.0, 0.4, 0.2], dtype=torch.float64).view(1, 1, 2, 2)
     options = {"lr": 1, "max_iter": 1, "tolerance_grad": 0, "tolerance_change": 0}
     expected = run_torch(torch.optim.LBFGS, function, start, steps, **options)
-    iterates, _ = run(LBFGS(first_move=1 / start.numel()), function, start, steps)
+    iterates, _ = run(replace(PLAIN, first_move=1 / start.numel()), function, start, steps)
     for ours, theirs in zip(iterates, expected, strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-7)
 
@@ -140,7 +143,7 @@ def test_lbfgs_steps_as_torch_does_when_the_history_is_full(image: Tensor) -> No
     """Fifty steps with ten pairs."""
     options = {"lr": 1, "max_iter": 1, "tolerance_grad": 0, "tolerance_change": 0}
     expected = run_torch(torch.optim.LBFGS, quartic, image, 50, history_size=10, **options)
-    solver = LBFGS(first_move=1 / image.numel(), memory=0, least=10)
+    solver = replace(PLAIN, first_move=1 / image.numel(), memory=0, least=10)
     iterates, _ = run(solver, quartic, image, 50)
     assert float(quartic(expected[-1])) > 1e-3  # it has not arrived yet
     for ours, theirs in zip(iterates, expected, strict=True):
@@ -149,10 +152,10 @@ def test_lbfgs_steps_as_torch_does_when_the_history_is_full(image: Tensor) -> No
 
 def test_lbfgs_leaves_pairs_without_curvature_out(image: Tensor) -> None:
     """As two loops over those that have it."""
-    expected, used = two_loops(waves, image, 40, most=6)
+    expected, used = two_loops(waves, image, 40, most=6, stretch=1.2)
     assert any(any(pairs) and not all(pairs) for pairs in used)
     assert not all(any(pairs) for pairs in used[1:])
-    solver = LBFGS(memory=0, least=6)
+    solver = replace(PLAIN, memory=0, least=6, stretch=1.2)
     state = solver.start(image)
     for theirs, pairs in zip(expected, used, strict=True):
         image, state = solver.step(image, gradient(waves, image), state)
@@ -174,9 +177,9 @@ def test_lbfgs_decides_nothing_on_the_host() -> None:
 @pytest.mark.parametrize("before", [4, 13])
 def test_lbfgs_goes_on_with_another_history(before: int, least: int, image: Tensor) -> None:
     """With those of the latest pairs that it has room for: as where older ones never were."""
-    iterates, state = run(LBFGS(memory=0, least=5), quartic, image, before)
+    iterates, state = run(replace(PLAIN, memory=0, least=5), quartic, image, before)
     images, taken = [image, *iterates], min(least, 1 + min(5, before - 1))
-    other = LBFGS(memory=0, least=least)
+    other = replace(PLAIN, memory=0, least=least)
     found, after = other.step(images[-1], gradient(quartic, images[-1]), state)
     fresh = other.start(images[-1 - taken])
     for x, following in itertools.pairwise(images[-1 - taken :]):
@@ -202,8 +205,57 @@ def test_lbfgs_does_not_see_the_scale_in_float32(image: Tensor) -> None:
 
 
 def test_lbfgs_first_move(image: Tensor) -> None:
-    (first,), _ = run(LBFGS(lr=0.5, first_move=0.02), quadratic, image, 1)
+    (first,), _ = run(replace(PLAIN, lr=0.5, first_move=0.02), quadratic, image, 1)
     assert float((first - image).abs().mean()) == pytest.approx(0.01)
+
+
+def test_lbfgs_steps_are_bounded(image: Tensor) -> None:
+    """As long as they may be where they would be longer, and in the same direction."""
+    (_, far), _ = run(replace(PLAIN, first_move=0.001), quadratic, image, 2)
+    (first, near), _ = run(replace(PLAIN, first_move=0.001, longest=0.002), quadratic, image, 2)
+    assert float((far - first).abs().mean()) > 0.004
+    assert float((near - first).abs().mean()) == pytest.approx(0.002)
+    torch.testing.assert_close((near - first) / 0.002, (far - first) / (far - first).abs().mean())
+
+
+def test_lbfgs_steps_in_the_pyramids_coordinates(generator: torch.Generator) -> None:
+    """x = start + A z: as without a pyramid on the function of z."""
+    start = torch.rand(1, 3, 9, 13, generator=generator, dtype=torch.float64)
+    solver = replace(PLAIN, coarse=1.3)
+    found, _ = run(solver, quartic, start, 25)
+
+    matrix = spread_matrix(start, 1.3)
+
+    def place(z: Tensor) -> Tensor:
+        return start + (matrix @ z.flatten()).view_as(z)
+
+    expected, _ = run(PLAIN, lambda z: quartic(place(z)), torch.zeros_like(start), 25)
+    for ours, z in zip(found, expected, strict=True):
+        torch.testing.assert_close(ours, place(z), rtol=1e-6, atol=1e-9)
+
+
+def spread_matrix(image: Tensor, share: float) -> Tensor:
+    units = torch.eye(image.numel(), dtype=image.dtype).view(-1, *image.shape[1:])
+    return torch.stack([_spread(x[None], share, x.dtype).flatten() for x in units], 1)
+
+
+@pytest.mark.parametrize("size", [(4, 5), (9, 13), (16, 8)])
+def test_spread_is_symmetric_and_positive(size: tuple[int, int]) -> None:
+    matrix = spread_matrix(torch.zeros(1, 1, *size, dtype=torch.float64), 1.2)
+    torch.testing.assert_close(matrix, matrix.T)
+    assert float(torch.linalg.eigvalsh(matrix)[0]) > 0.999
+
+
+def test_spread_counts_octaves(generator: torch.Generator) -> None:
+    """Noise pixel by pixel hardly grows; what is even over hundreds of pixels, five octaves."""
+    even = _spread(torch.ones(1, 3, 400, 401), 1.2, torch.float32)
+    assert float(even[0, 1, 200, 200]) == pytest.approx(1.2**5)
+    checked = torch.ones(1, 1, 64, 64)
+    checked[..., ::2, 1::2] = checked[..., 1::2, ::2] = -1
+    middle = (_spread(checked, 1.2, torch.float32) / checked)[..., 20:44, 20:44]
+    torch.testing.assert_close(middle, torch.ones_like(middle))
+    image = torch.rand(1, 3, 9, 13, generator=generator)
+    assert torch.equal(_spread(image, 1.0, image.dtype), image)
 
 
 def test_lbfgs_rests_where_the_gradient_is_zero(image: Tensor) -> None:
@@ -229,14 +281,14 @@ def test_lbfgs_drops_pairs_without_curvature(image: Tensor) -> None:
 
 def test_lbfgs_forgets_when_it_would_ascend(image: Tensor) -> None:
     """With s·y < 0, which rounding can leave behind: the next step is the first one."""
-    _, state = run(LBFGS(), quadratic, image, 3)
+    _, state = run(PLAIN, quadratic, image, 3)
     g = state["gradient"]  # a pair without change, which fails
     signs = torch.tensor([-1.0, 1.0])
     ascent = {**state, "gamma": -state["gamma"], "products": signs * state["products"]}
-    step, after = LBFGS().step(image, g, ascent)
+    step, after = PLAIN.step(image, g, ascent)
     assert state["valid"].any()
     assert not after["valid"].any()
-    assert torch.equal(step, LBFGS().step(image, g, LBFGS().start(image))[0])
+    assert torch.equal(step, PLAIN.step(image, g, PLAIN.start(image))[0])
 
 
 def test_adam_steps_as_torch_does() -> None:
@@ -355,9 +407,9 @@ def test_lbfgs_keeps_large_images_pairs_in_bfloat16(
     def bowl(x: Tensor) -> Tensor:
         return (scale * (x - 0.5).square()).sum()
 
-    exact = run(LBFGS(memory=0, least=3), bowl, image, 25)[0][-1]
+    exact = run(replace(PLAIN, memory=0, least=3), bowl, image, 25)[0][-1]
     monkeypatch.setattr("optistyle.solvers.COMPACT", 20)
-    iterates, state = run(LBFGS(memory=0, least=3), bowl, image, 25)
+    iterates, state = run(replace(PLAIN, memory=0, least=3), bowl, image, 25)
     close = iterates[-1]
     assert close.dtype == torch.float32
     assert int(state["valid"].sum()) == 3
