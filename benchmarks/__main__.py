@@ -19,6 +19,7 @@ from benchmarks import (
     schedules,
     sizes,
     speed,
+    steps,
 )
 from optistyle.errors import InputError
 
@@ -87,6 +88,19 @@ def race_command(
 def schedules_command(names: tuple[str, ...], size: int, work: Path, own_pairs: bool) -> None:
     """Schedules in the same work: pictures judged in an encoder that was not optimised."""
     schedules.main(names, size, work, own_pairs)
+
+
+@main.command("steps")
+@click.option("--encoder", "names", multiple=True, default=("slim",), show_default=True)
+@click.option("--size", type=int, default=256, show_default=True)
+@click.option("--iterations", type=int, default=80, show_default=True)
+@click.option("--work", type=click.Path(path_type=Path), default=Path("out/steps"))
+@click.option("--own-pairs", is_flag=True, help="Our own pictures in place of the held-out set.")
+def steps_command(
+    names: tuple[str, ...], size: int, iterations: int, work: Path, own_pairs: bool
+) -> None:
+    """What the parts of L-BFGS's steps save; pairs found in --work are kept."""
+    steps.main(names, size, iterations, work, own_pairs)
 
 
 @main.command("sizes")

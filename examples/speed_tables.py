@@ -16,7 +16,7 @@ import tables
 ROOT = Path(__file__).parents[1]
 sys.path.append(str(ROOT))  # the benchmarks are not installed
 
-from benchmarks import record, schedules  # noqa: E402
+from benchmarks import record, schedules, steps  # noqa: E402
 
 PAGE = ROOT / "docs" / "speed.md"
 
@@ -47,6 +47,7 @@ def made(folder: Path = record.RESULTS) -> dict[str, str]:
     return {
         **{name: plain(speed.get(name, ())) for name in ("ratios", "errors")},
         "race": plain(together("race", folder)),
+        "steps": plain(steps.means(together("steps", folder))),
         "schedules": plain(schedules.means(together("schedules", folder))),
         **{
             name: plain(parts.get(name, ()))

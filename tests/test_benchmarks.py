@@ -31,6 +31,7 @@ from benchmarks import (
     schedules,
     sizes,
     speed,
+    steps,
 )
 from benchmarks.__main__ import main
 from optistyle.encoders import load
@@ -214,6 +215,34 @@ def test_schedules_are_judged_against_the_default_and_kept(
     assert saved.name.startswith("schedules-slim-64-2")
     assert json.loads(saved.read_text())["rows"] == rows
     assert "| slim | 64 | single | 4 at 64 |" in speed_tables.made(record.RESULTS)["schedules"]
+
+
+def test_steps_in_miniature(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(record, "RESULTS", tmp_path / "results")
+    images = dict(list(pairs.own(64).items())[:2])
+    monkeypatch.setattr(pairs, "own", lambda size: images)
+    steps.main(("slim",), 64, 12, tmp_path, own_pairs=True)
+    (saved,) = record.RESULTS.iterdir()
+    rows = json.loads(saved.read_text())["rows"]
+    assert [row["steps"] for row in rows] == 2 * list(steps.CONTENDERS)
+    first, *_, last = steps.means(rows)
+    assert first["objective"] == "1 [1, 1]"
+    logs = [math.log(min(rows[i + 3]["objective"]) / min(rows[i]["objective"])) for i in (0, 4)]
+    assert float(last["objective"].split()[0]) == pytest.approx(math.exp(sum(logs) / 2), rel=0.01)
+    assert "| slim | 64 | and coarse first | 2 |" in speed_tables.made(record.RESULTS)["steps"]
+
+
+def test_a_goal_that_is_never_reached() -> None:
+    rows = [
+        {"encoder": "slim", "px": 8, "steps": name, "pair": "a", **own}
+        for name, own in {
+            "torch's": {"objective": [3.0, 1.0, 2.0], "divergences": 1},
+            "bounded": {"objective": [4.0, 3.0, 2.0], "divergences": 0},
+        }.items()
+    ]
+    torchs, bounded = steps.means(rows)
+    assert (torchs["as low after"], bounded["as low after"]) == (2, math.inf)
+    assert (torchs["divergences"], bounded["objective"]) == (1, "2 [2, 2]")
 
 
 def test_ratios_are_against_the_plain_loop_on_the_same_weights() -> None:
