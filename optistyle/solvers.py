@@ -79,7 +79,7 @@ class LBFGS:
     All this is in coordinates z in which coarse moves are shorter than in the picture x:
     dx = A dz by a pyramid A (`_spread`), and g = A dL/dx. In the picture's own coordinates H starts
     from γA² in place of γI: what is twice as coarse moves ``coarse``² times as far, before any pair
-    says otherwise.
+    says otherwise. Pixels without a gradient do not move.
 
     As `torch.optim.LBFGS` with one iteration a step where ``stretch`` and ``coarse`` are 1 and
     ``longest`` is infinite, but for three things. Pairs are judged by
@@ -149,8 +149,8 @@ class LBFGS:
         kept = min(moved, most) - 1
 
         x, last = image.flatten(), state["gradient"].flatten()
-        gradient = _spread(gradient, self.coarse, kind)
-        g = gradient.flatten()
+        spread = _spread(gradient, self.coarse, kind)
+        g = spread.flatten()
         slopes = state["slopes"].new_zeros((2, kept + 1))
         latest, square, size = slopes.new_zeros((2, 2)), slopes.new_zeros(()), slopes.new_zeros(())
         for part in _parts(x):
@@ -195,10 +195,11 @@ class LBFGS:
         longest = self.longest * state["lr"] * x.numel()
         moves[spare] *= (longest / (length + 1e-30)).clamp(max=1)
         step = _spread(moves[spare].view_as(image), self.coarse, image.dtype)
+        step *= gradient != 0  # what no loss looks at stays: transparent parts
 
         return step.add_(image), {
             "lr": state["lr"],
-            "gradient": gradient,
+            "gradient": spread,
             "moves": moves[: moved + 1],
             "changes": changes[: changed + 1],
             "moved": moved + 1,

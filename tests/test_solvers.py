@@ -239,6 +239,17 @@ def spread_matrix(image: Tensor, share: float) -> Tensor:
     return torch.stack([_spread(x[None], share, x.dtype).flatten() for x in units], 1)
 
 
+def test_lbfgs_leaves_pixels_without_gradient(generator: torch.Generator) -> None:
+    start = torch.rand(1, 3, 16, 24, generator=generator, dtype=torch.float64)
+
+    def left(x: Tensor) -> Tensor:
+        return quadratic(x[..., :12])
+
+    iterates, _ = run(LBFGS(), left, start, 200)
+    assert torch.equal(iterates[-1][..., 12:], start[..., 12:])
+    assert float(left(iterates[-1])) < 1e-6 * float(left(start))
+
+
 @pytest.mark.parametrize("size", [(4, 5), (9, 13), (16, 8)])
 def test_spread_is_symmetric_and_positive(size: tuple[int, int]) -> None:
     matrix = spread_matrix(torch.zeros(1, 1, *size, dtype=torch.float64), 1.2)
