@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from optistyle import devices
 from optistyle.errors import unknown
 
 #: Tensors, lists of tensors and numbers: what `torch.load(weights_only=True)` gives back.
@@ -240,13 +241,18 @@ def _spread(image: Tensor, share: float, dtype: torch.dtype) -> Tensor:
     A x = x + U (share A' - 1) D x, with A' of the same form one octave above; D shrinks by 2, by
     the binomial filter 1 3 3 1 with zeros around, and U = 4Dᵀ is bilinear interpolation with zeros
     around. A is symmetric and, for a share of 1 and more, positive definite; 1 makes it I.
+
+    Computed in float32 or float64, and rounded to ``dtype``.
     """
+    exact = torch.promote_types(image.dtype, torch.float32)
     spread = torch.empty_like(image, dtype=dtype, memory_format=torch.contiguous_format)
-    filters = torch.tensor([1.0, 3.0, 3.0, 1.0], dtype=dtype, device=image.device) / 8
-    kernel = filters[:, None] * filters
-    for channel in range(image.shape[1]):  # one by one: it takes a third of the memory
-        own = slice(channel, channel + 1)
-        spread[:, own] = _pyramid(image[:, own].to(dtype), share, kernel[None, None], _OCTAVES)
+    # Made on the device: a copy from the host would wait for it.
+    row = (4 - (2 * torch.arange(4, dtype=exact, device=image.device) - 3).abs()) / 8
+    kernel = (row[:, None] * row)[None, None]
+    with devices.arithmetic(image.device, "float32"):
+        for channel in range(image.shape[1]):  # one by one: it takes a third of the memory
+            own = slice(channel, channel + 1)
+            spread[:, own] = _pyramid(image[:, own].to(exact), share, kernel, _OCTAVES)
     return spread
 
 

@@ -267,6 +267,8 @@ def test_spread_counts_octaves(generator: torch.Generator) -> None:
     torch.testing.assert_close(middle, torch.ones_like(middle))
     image = torch.rand(1, 3, 9, 13, generator=generator)
     assert torch.equal(_spread(image, 1.0, image.dtype), image)
+    rounded = _spread(image, 1.2, torch.bfloat16)
+    assert torch.equal(rounded, _spread(image, 1.2, image.dtype).bfloat16())
 
 
 def test_lbfgs_rests_where_the_gradient_is_zero(image: Tensor) -> None:
