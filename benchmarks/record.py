@@ -11,8 +11,10 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
+from optistyle.experiments.intervals import bootstrap
 from optistyle.images import write_whole
 from optistyle.run import versions
 
@@ -69,6 +71,21 @@ def kept(path: Path, facts: Mapping[str, Any], measure: Callable[[], Mapping[str
     row = json.loads(path.read_text())
     print(json.dumps(row), flush=True)
     return row
+
+
+def compared(
+    rows: Sequence[Mapping[str, Any]], contender: str
+) -> dict[tuple[str, int, str], dict[str, Mapping[str, Any]]]:
+    """By encoder, size and what the column ``contender`` names: the row of every pair."""
+    found: dict[tuple[str, int, str], dict[str, Mapping[str, Any]]] = {}
+    for row in rows:
+        found.setdefault((row["encoder"], row["px"], row[contender]), {})[row["pair"]] = row
+    return found
+
+
+def mean_ratio(ratios: Sequence[float]) -> str:
+    """The geometric mean, with a 95 % bootstrap interval."""
+    return str(bootstrap(np.log(ratios), lambda logs: np.exp(logs.mean(-1))))
 
 
 def table(header: list[str], rows: list[list[Any]]) -> str:

@@ -20,7 +20,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from torch import Tensor
 
 from benchmarks import encoders, pairs, record
@@ -29,7 +28,6 @@ from optistyle import metrics
 from optistyle.encoders import load
 from optistyle.encoders.procedural import calibration_images
 from optistyle.encoders.vgg import VGG, mean_activations, normalise
-from optistyle.experiments.intervals import bootstrap
 from optistyle.images import read, sheet, write
 from optistyle.recipes import Recipe, preset
 from optistyle.run import Run
@@ -126,17 +124,11 @@ def _painted(
 
 def means(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """One row per encoder, size and contender: work, and ratios to the default's."""
-    found: dict[tuple[str, int, str], dict[str, Mapping[str, Any]]] = {}
-    for row in rows:
-        found.setdefault((row["encoder"], row["px"], row["schedule"]), {})[row["pair"]] = row
-    table = []
+    found, table = record.compared(rows, "schedule"), []
     for (encoder, size, name), own in found.items():
         usual, first = found[encoder, size, "default"], next(iter(own.values()))
         ratios = {
-            key: bootstrap(
-                [np.log(row[key] / usual[pair][key]) for pair, row in own.items()],
-                lambda logs: np.exp(logs.mean(-1)),
-            )
+            key: record.mean_ratio([row[key] / usual[pair][key] for pair, row in own.items()])
             for key in JUDGED
         }
         table.append(
@@ -146,9 +138,9 @@ def means(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
                 "schedule": name,
                 "iterations": first["iterations"],
                 "work": first["work"],
-                "style": str(ratios["gram_distance"]),
-                "content": str(ratios["content_distance"]),
-                "self-similarity": str(ratios["self_similarity"]),
+                "style": ratios["gram_distance"],
+                "content": ratios["content_distance"],
+                "self-similarity": ratios["self_similarity"],
             }
         )
     return table

@@ -1,7 +1,8 @@
 """What each part of L-BFGS's steps saves: bounded, longer, and by a pyramid (`solvers.LBFGS`).
 
 The default losses at a single scale from the content image, where the moves to be made are large.
-Every contender has one part more than the one before it; the first steps as torch.optim.LBFGS does.
+Every contender has one part more than the one before it; the first steps as torch.optim.LBFGS does,
+but for the three things that `solvers.LBFGS` names.
 """
 
 from __future__ import annotations
@@ -20,7 +21,6 @@ from benchmarks import pairs, record
 from optistyle import optimise
 from optistyle.encoders import load
 from optistyle.encoders.vgg import VGG
-from optistyle.experiments.intervals import bootstrap
 from optistyle.objective import Objective
 from optistyle.optimise import Progress
 from optistyle.recipes import Recipe
@@ -40,9 +40,7 @@ def descend(
     encoder: VGG, content: Tensor, style: Tensor, solver: LBFGS, iterations: int
 ) -> dict[str, Any]:
     """The objective at every iteration, and how often it diverged."""
-    objective = Objective.build(
-        encoder, terms(Recipe()), (content, None), [(style, None)], [1.0], tile=None
-    )
+    objective = Objective.build(encoder, terms(Recipe()), (content, None), [(style, None)], [1.0])
     start = Progress.start(content, solver.start(content))
     trace = list(optimise.steps(objective, solver, start, iterations))
     return {
@@ -70,13 +68,10 @@ def means(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """One row per encoder, size and contender, beside the first: the lowest objective as a ratio,
     its geometric mean over pairs with a 95 % interval; after which iteration it was as low as the
     first ever came, median; and divergences of all pairs."""
-    found: dict[tuple[str, int, str], dict[str, Mapping[str, Any]]] = {}
-    for row in rows:
-        found.setdefault((row["encoder"], row["px"], row["steps"]), {})[row["pair"]] = row
-    table = []
+    found, table = record.compared(rows, "steps"), []
     for (encoder, size, steps), own in found.items():
         lowest = {p: min(r["objective"]) for p, r in found[encoder, size, "torch's"].items()}
-        logs = [math.log(min(row["objective"]) / lowest[pair]) for pair, row in own.items()]
+        ratios = [min(row["objective"]) / lowest[pair] for pair, row in own.items()]
         reached = [_reached(row["objective"], lowest[pair]) for pair, row in own.items()]
         table.append(
             {
@@ -84,7 +79,7 @@ def means(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
                 "px": size,
                 "steps": steps,
                 "pairs": len(own),
-                "objective": str(bootstrap(logs, lambda logs: np.exp(logs.mean(-1)))),
+                "objective": record.mean_ratio(ratios),
                 "as low after": float(np.median(reached)),
                 "divergences": sum(row["divergences"] for row in own.values()),
             }
