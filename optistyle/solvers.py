@@ -26,7 +26,7 @@ State = dict[str, Any]
 #: bfloat16: 4096x4096.
 COMPACT = 2**24
 #: Numbers of an image in one pass of the arithmetic, which bounds what it takes beside them.
-_BLOCK = 2**18
+_BLOCK = 2**20
 #: Octaves over which `_spread` tells coarse moves from fine ones: up to 32 pixels.
 _OCTAVES = 5
 
@@ -249,10 +249,11 @@ def _spread(image: Tensor, share: float, dtype: torch.dtype) -> Tensor:
     # Made on the device: a copy from the host would wait for it.
     row = (4 - (2 * torch.arange(4, dtype=exact, device=image.device) - 3).abs()) / 8
     kernel = (row[:, None] * row)[None, None]
+    count = max(1, _BLOCK // image[0, 0].numel())
+    channels = (x.transpose(0, 1).split(count) for x in (image, spread))
     with devices.arithmetic(image.device, "float32"):
-        for channel in range(image.shape[1]):  # one by one: it takes a third of the memory
-            own = slice(channel, channel + 1)
-            spread[:, own] = _pyramid(image[:, own].to(exact), share, kernel, _OCTAVES)
+        for given, found in zip(*channels, strict=True):
+            found.copy_(_pyramid(given.to(exact), share, kernel, _OCTAVES))
     return spread
 
 

@@ -234,6 +234,18 @@ def test_lbfgs_steps_in_the_pyramids_coordinates(generator: torch.Generator) -> 
         torch.testing.assert_close(ours, place(z), rtol=1e-6, atol=1e-9)
 
 
+@pytest.mark.parametrize("block", [50, 240])  # channels one by one, and two at once
+def test_lbfgs_in_many_passes_is_the_same(
+    monkeypatch: pytest.MonkeyPatch, generator: torch.Generator, block: int
+) -> None:
+    start = torch.rand(1, 3, 9, 13, generator=generator, dtype=torch.float64)
+    whole, _ = run(LBFGS(), quartic, start, 25)
+    monkeypatch.setattr("optistyle.solvers._BLOCK", block)
+    parts, _ = run(LBFGS(), quartic, start, 25)
+    for a, b in zip(whole, parts, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-12)
+
+
 def spread_matrix(image: Tensor, share: float) -> Tensor:
     units = torch.eye(image.numel(), dtype=image.dtype).view(-1, *image.shape[1:])
     return torch.stack([_spread(x[None], share, x.dtype).flatten() for x in units], 1)
