@@ -86,12 +86,11 @@ def painters() -> dict[str, Painter]:
 def quality(work: Path, own_pairs: bool, names: tuple[str, ...]) -> list[dict[str, Any]]:
     """One row per painter and pair; rows already in ``work``, by the same weights, are kept."""
     judge, rows = load("vgg19"), []
-    work.mkdir(parents=True, exist_ok=True)
     for name, painter in painters().items():
         if names and name not in names:
             continue
         for pair, (content, style) in _pairs(own_pairs).items():
-            path = work / f"{name} {pair} {_version(name)}.json".replace(" ", "_")
+            path = record.place(work, name, pair, _version(name))
             rows.append(
                 record.kept(
                     path,
@@ -211,18 +210,17 @@ _SINGLE = Recipe(size=SIZE, scales="single", iterations=(500,))
 
 def warm_starts(work: Path, names: tuple[str, ...], count: int) -> list[dict[str, Any]]:
     """One row per start and pair; rows already in ``work`` are not measured again."""
-    work.mkdir(parents=True, exist_ok=True)
     encoder, rows = load("slim"), []
     images = {**pairs.held_out(SIZE), **pairs.own(SIZE)}
     for pair, (content, style) in list(images.items())[:count]:
         race, goals = _Race(content, style, encoder), {}
         for start, recipe in (("500", _SINGLE), ("default", Recipe(size=SIZE))):
-            path = work / f"{start} {pair}.json".replace(" ", "_")
+            path = record.place(work, start, pair)
             facts = {"start": start, "pair": pair}
             rows.append(record.kept(path, facts, partial(race.cold, recipe)))
             goals[start] = rows[-1]["objective"]
         for name in names:
-            path = work / f"{name} {pair}.json".replace(" ", "_")
+            path = record.place(work, name, pair)
             facts = {"start": name, "pair": pair}
             rows.append(record.kept(path, facts, partial(race.warm, name, goals)))
     # Times apart from the runs, which may take an hour on a machine that has other work.

@@ -86,12 +86,11 @@ def measure(names: list[str], work: Path, own_pairs: bool = False) -> list[dict[
         own_pairs: use our own pictures although the held-out set is there.
     """
     judge = load("vgg19")
-    work.mkdir(parents=True, exist_ok=True)
     images = pairs.own(256) if own_pairs else pairs.held_out(256)
     loaded, rows = cache(_encoder), []
     for name in names:
         for pair, (content, style) in images.items():
-            path = work / f"{Path(name).stem} {pair}.json".replace(" ", "_")
+            path = record.place(work, Path(name).stem, pair)
             facts = {"encoder": Path(name).stem, "pair": pair}
             encoder = None if name == "photograph" else partial(loaded, name)
             painted = partial(_painted, encoder, content, style, judge, path.with_suffix(".png"))

@@ -74,11 +74,10 @@ def main(
     names: tuple[str, ...], size: int, iterations: int, count: int, folder: Path, own_pairs: bool
 ) -> None:
     found = pairs.own(size) if own_pairs else pairs.held_out(size)
-    folder.mkdir(parents=True, exist_ok=True)
     for name in names:
         rows = []
         for pair, (content, style) in list(found.items())[:count]:
-            path = folder / f"{name} {size} {iterations} {pair}.json".replace(" ", "_")
+            path = record.place(folder, name, size, iterations, pair)
             facts = {"pair": pair, "encoder": name, "px": size}
             raced = partial(race, name, content, style, iterations)
             rows.append(record.kept(path, facts, raced))

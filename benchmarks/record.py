@@ -64,6 +64,12 @@ def save(name: str, rows: Any) -> Path:
     return path
 
 
+def place(folder: Path, *words: object) -> Path:
+    """The file to keep a row in, named by words; its folder is made where there is none."""
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder / (" ".join(map(str, words)).replace(" ", "_") + ".json")
+
+
 def kept(path: Path, facts: Mapping[str, Any], measure: Callable[[], Mapping[str, Any]]) -> Any:
     """A row, from its file where it was measured before."""
     if not path.exists():

@@ -82,7 +82,6 @@ def measure(
 ) -> list[dict[str, Any]]:
     """One row per pair and contender, and a sheet per pair; what ``folder`` holds is kept."""
     judging, rows = judge(encoder), []
-    folder.mkdir(parents=True, exist_ok=True)
     for pair, (content, style) in images.items():
         cells = {"photograph": content, "painting": style}
         for name, contender in CONTENDERS.items():
@@ -97,7 +96,7 @@ def measure(
                 "iterations": iterations,
                 "work": work(scales),
             }
-            path = folder / f"{encoder} {name} {iterations} {pair}.json".replace(" ", "_")
+            path = record.place(folder, encoder, name, iterations, pair)
             picture = path.with_suffix(".png")
             painted = partial(_painted, content, style, recipe, judging, picture)
             rows.append(record.kept(path, facts, painted))

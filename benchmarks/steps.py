@@ -54,11 +54,10 @@ def measure(
 ) -> list[dict[str, Any]]:
     """One row per pair and contender; what ``folder`` holds is kept."""
     encoder, rows = load(name), []
-    folder.mkdir(parents=True, exist_ok=True)
     for pair, (content, style) in images.items():
         for steps, solver in CONTENDERS.items():
             facts = {"encoder": name, "px": size, "steps": steps, "pair": pair}
-            path = folder / f"{name} {size} {iterations} {steps} {pair}.json".replace(" ", "_")
+            path = record.place(folder, name, size, iterations, steps, pair)
             work = partial(descend, encoder, content, style, solver, iterations)
             rows.append(record.kept(path, facts, work))
     return rows
