@@ -196,7 +196,8 @@ class LBFGS:
         longest = self.longest * state["lr"] * x.numel()
         moves[spare] *= (longest / (length + 1e-30)).clamp(max=1)
         step = _spread(moves[spare].view_as(image), self.coarse, image.dtype)
-        step *= gradient != 0  # what no loss looks at stays: transparent parts
+        for channel, slope in zip(step[0], gradient[0], strict=True):
+            channel.masked_fill_(slope == 0, 0)  # what no loss looks at stays: transparent parts
 
         return step.add_(image), {
             "lr": state["lr"],
@@ -242,18 +243,28 @@ def _spread(image: Tensor, share: float, dtype: torch.dtype) -> Tensor:
     the binomial filter 1 3 3 1 with zeros around, and U = 4Dᵀ is bilinear interpolation with zeros
     around. A is symmetric and, for a share of 1 and more, positive definite; 1 makes it I.
 
-    Computed in float32 or float64, and rounded to ``dtype``.
+    Computed in float32 or float64, and rounded to ``dtype``: small channels together, large ones in
+    bands, so that little memory is taken beside the images.
     """
     exact = torch.promote_types(image.dtype, torch.float32)
     spread = torch.empty_like(image, dtype=dtype, memory_format=torch.contiguous_format)
     # Made on the device: a copy from the host would wait for it.
     row = (4 - (2 * torch.arange(4, dtype=exact, device=image.device) - 3).abs()) / 8
     kernel = (row[:, None] * row)[None, None]
-    count = max(1, _BLOCK // image[0, 0].numel())
+    height, width = image.shape[-2:]
+    count = max(1, _BLOCK // (height * width))
+    # What a band needs of the rows beside it: one coarse row more, which D takes from three finer
+    # ones, these from seven, ..., from 2^(octaves + 1) - 1.
+    around = 2 * 2**_OCTAVES
+    high = max(1, _BLOCK // (width * around)) * around
     channels = (x.transpose(0, 1).split(count) for x in (image, spread))
     with devices.arithmetic(image.device, "float32"):
         for given, found in zip(*channels, strict=True):
-            found.copy_(_pyramid(given.to(exact), share, kernel, _OCTAVES))
+            for top in range(0, height, high):
+                above = max(0, top - around)
+                seen = given[..., above : top + high + around, :].to(exact)
+                band = _pyramid(seen, share, kernel, _OCTAVES)[..., top - above :, :]
+                found[..., top : top + high, :] = band[..., :high, :]
     return spread
 
 

@@ -246,6 +246,17 @@ def test_lbfgs_in_many_passes_is_the_same(
         torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-12)
 
 
+@pytest.mark.parametrize("height", [129, 194, 255])
+def test_spread_in_bands_is_the_same(
+    monkeypatch: pytest.MonkeyPatch, generator: torch.Generator, height: int
+) -> None:
+    """Bands of 64 rows, the last of one row, of two, and of one less than a whole band."""
+    image = torch.rand(1, 3, height, 65, generator=generator, dtype=torch.float64)
+    whole = _spread(image, 1.2, image.dtype)
+    monkeypatch.setattr("optistyle.solvers._BLOCK", 1)
+    torch.testing.assert_close(_spread(image, 1.2, image.dtype), whole, rtol=1e-13, atol=0)
+
+
 def spread_matrix(image: Tensor, share: float) -> Tensor:
     units = torch.eye(image.numel(), dtype=image.dtype).view(-1, *image.shape[1:])
     return torch.stack([_spread(x[None], share, x.dtype).flatten() for x in units], 1)
