@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -22,16 +24,26 @@ from optistyle.run import Run, terms
 from optistyle.solvers import LBFGS
 
 LAYERS = frozenset({"relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu4_2", "relu5_1"})
-#: One run; prints the growth of the resident memory at its peak, and the forecast.
-MEASURE = """
+#: What scripts that measure their own memory begin with.
+MEASURING = """
 import ctypes, gc, json, sys
 from pathlib import Path
+from typing import Any
 import torch
-from optistyle import Recipe, Run, load_encoder
 
 def kilobytes(field):
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith(field))
+
+def anew():
+    gc.collect()
+    ctypes.CDLL("libc.so.6").malloc_trim(0)
+    Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
+    return kilobytes("VmRSS")
+"""
+#: One run; prints the growth of the resident memory at its peak, and the forecast.
+RUN = """
+from optistyle import Recipe, Run, load_encoder
 
 name, side, iterations, settings = json.loads(sys.argv[1])
 encoder = load_encoder(name)
@@ -45,16 +57,41 @@ def run(size, iterations, **settings):
     return run.plan
 
 run(64, 2)  # what the libraries keep for themselves
-gc.collect()
-ctypes.CDLL("libc.so.6").malloc_trim(0)
-Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
-before = kilobytes("VmRSS")
+before = anew()
 plan = run(side, iterations, **settings)
 print(json.dumps([1024 * (kilobytes("VmHWM") - before), plan.bytes]))
 """
+#: Steps of L-BFGS until its rings are full; prints the growth in the last one.
+STEP = """
+from optistyle.solvers import LBFGS
+
+solver = LBFGS(memory=0, least=2)
+image = torch.rand(1, 3, *json.loads(sys.argv[1]), generator=torch.Generator().manual_seed(0))
+state = solver.start(image)
+for _ in range(4):
+    gradient = 1e-3 * image
+    before = anew()
+    image, state = solver.step(image, gradient, state)
+print(1024 * (kilobytes("VmHWM") - before))
+"""
+measures = pytest.mark.skipif(
+    not os.access("/proc/self/clear_refs", os.W_OK), reason="needs Linux's /proc"
+)
 
 
-@pytest.mark.skipif(not os.access("/proc/self/clear_refs", os.W_OK), reason="needs Linux's /proc")
+def measured(script: str, *arguments: object) -> Any:
+    """What a script prints that measures its own memory, in a process of its own."""
+    output = subprocess.run(
+        [sys.executable, "-c", MEASURING + script, json.dumps(arguments)],
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    return json.loads(output)
+
+
+@measures
 @pytest.mark.parametrize(
     ("side", "iterations", "settings"),
     [(320, 12, {"tile": "off"}), (448, 2, {"tile": 160})],
@@ -63,16 +100,15 @@ print(json.dumps([1024 * (kilobytes("VmHWM") - before), plan.bytes]))
 def test_the_forecast_is_near_the_peak(
     side: int, iterations: int, settings: dict[str, object]
 ) -> None:
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    output = subprocess.run(
-        [sys.executable, "-c", MEASURE, json.dumps(["slim", side, iterations, settings])],
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=True,
-    ).stdout
-    peak, forecast = json.loads(output)
+    peak, forecast = measured(RUN, "slim", side, iterations, settings)
     assert forecast == pytest.approx(peak, rel=0.25)
+
+
+@measures
+def test_a_step_on_a_huge_picture_takes_little_beside_it() -> None:
+    """One more picture, a gradient in half the bytes, and a dozen passes; no third picture."""
+    size = 4096, 4096
+    assert 1.5 < measured(STEP, *size) / (12 * math.prod(size)) < 2.5
 
 
 def test_more_of_anything_takes_more(tiny: VGG) -> None:
