@@ -13,6 +13,7 @@ from benchmarks import (
     calibration,
     encoders,
     gpu,
+    gradients,
     metrics,
     parts,
     race,
@@ -30,6 +31,7 @@ def main(context: click.Context) -> None:
     """Speed against a plain PyTorch loop, and quality of the encoders."""
     if context.invoked_subcommand is None:
         context.invoke(speed_command)
+        context.invoke(gradients_command)
         context.invoke(encoders_command)
 
 
@@ -50,6 +52,14 @@ def gpu_command() -> None:
     if not torch.cuda.is_available():
         raise click.ClickException("no CUDA GPU is here to measure")
     gpu.main()
+
+
+@main.command("gradients")
+@click.option("--encoder", "names", multiple=True, default=("vgg19", "slim"), show_default=True)
+@click.option("--size", type=int, default=256, show_default=True)
+def gradients_command(names: tuple[str, ...], size: int) -> None:
+    """How far gradients are from float64's, by the convolutions' kernels."""
+    gradients.main(names, size)
 
 
 @main.command("parts")

@@ -22,13 +22,21 @@ RESULTS = Path(__file__).parent / "results"
 
 
 def machine() -> dict[str, Any]:
-    model = platform.processor() or platform.machine()
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        names = [x for x in cpuinfo.read_text().splitlines() if x.startswith("model name")]
-        model = names[0].split(":")[1].strip() if names else model
     gpu = torch.cuda.get_device_name(0) if torch.cuda.is_available() else None
-    return {"cpu": model, "cores": os.cpu_count(), "threads": torch.get_num_threads(), "gpu": gpu}
+    threads = torch.get_num_threads()
+    return {"cpu": _processor(), "cores": os.cpu_count(), "threads": threads, "gpu": gpu}
+
+
+def _processor() -> str:
+    """Its name; on Linux with family and model, for virtual machines leave generations unnamed."""
+    listed = Path("/proc/cpuinfo")
+    if not listed.exists():
+        return platform.processor() or platform.machine()
+    fields = (line.partition(":") for line in listed.read_text().split("\n\n")[0].splitlines())
+    facts = {name.strip(): value.strip() for name, _, value in fields}
+    words = [facts.get("model name", platform.machine())]
+    words += [f"{x} {facts[x]}" for x in ("cpu family", "model") if x in facts]
+    return ", ".join(words)
 
 
 def commit() -> str:

@@ -17,13 +17,12 @@ from typing import Any
 from torch import Tensor
 
 from benchmarks import pairs, plain, record
-from optistyle.encoders import load, winograd
+from optistyle.encoders import load
 from optistyle.encoders.vgg import VGG
 from optistyle.images import encode
-from optistyle.objective import Objective
 from optistyle.observers import Observer, Step
 from optistyle.recipes import Recipe
-from optistyle.run import stylize, terms
+from optistyle.run import stylize
 
 
 @functools.cache
@@ -97,40 +96,6 @@ def _timed(label: str, size: int) -> tuple[float, int]:
     return ours(name, precision, gamma, size, count), record.peak()
 
 
-def gradient_errors(size: int, iterations: int = 60) -> list[dict[str, Any]]:
-    """|g - g'| / |g| of gradients beside float64's, at the content and where a run has come."""
-    content, style = pair(size)
-    recipe = Recipe(scales="single", iterations=(iterations,), size=size)
-    rows = []
-    for name in ("vgg19", "slim"):
-        late = stylize(content, style, recipe, encoder=load(name)).image
-        looks = {"at the start": content, f"after {iterations}": late}
-        exact = _gradients(load(name, kernels="torch").double(), looks, content, style)
-        ways = {"float32": {"kernels": "torch"}, "float32, Winograd": {"kernels": "winograd"}}
-        if not winograd.available():
-            del ways["float32, Winograd"]
-        for way, options in {**ways, "bfloat16": {"precision": "bfloat16"}}.items():
-            found = _gradients(load(name, **options), looks, content, style)
-            errors = {
-                label: float((found[label] - exact[label]).norm() / exact[label].norm())
-                for label in looks
-            }
-            rows.append({"encoder": name, "px": size, "convolutions": way, **errors})
-    return rows
-
-
-def _gradients(
-    encoder: VGG, looks: Mapping[str, Tensor], content: Tensor, style: Tensor
-) -> dict[str, Tensor]:
-    """The default objective's, at several images, in the encoder's own type."""
-    inputs = [((x.to(encoder.mean)), None) for x in (content, style)]
-    objective = Objective.build(encoder, terms(Recipe()), inputs[0], [inputs[1]], [1.0])
-    return {
-        label: objective.gradient(image.to(encoder.mean))[1].double()
-        for label, image in looks.items()
-    }
-
-
 def start(arguments: Sequence[str]) -> tuple[float, int]:
     """Seconds of ``optistyle`` from start to end, as a user starts it, and bytes at its peak.
 
@@ -170,10 +135,9 @@ def main(sizes: tuple[int, ...], rounds: int, vgg_run: bool) -> None:
     found = {
         "iterations": rows,
         "ratios": ratios(rows),
-        "errors": gradient_errors(min(sizes)),
         "runs": runs,
     }
-    for name in ("ratios", "errors", "runs"):
+    for name in ("ratios", "runs"):
         table = found[name]
         print(record.listed(table), end="\n\n")
     print(record.save("speed", found))

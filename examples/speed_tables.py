@@ -45,7 +45,8 @@ def made(folder: Path = record.RESULTS) -> dict[str, str]:
     """Name -> table; nothing where a benchmark never ran."""
     speed, parts = newest("speed", folder), newest("parts", folder)
     return {
-        **{name: plain(speed.get(name, ())) for name in ("ratios", "errors")},
+        "ratios": plain(speed.get("ratios", ())),
+        "errors": plain(newest("gradients", folder)),
         "race": plain(together("race", folder)),
         "steps": plain(steps.means(together("steps", folder))),
         "schedules": plain(schedules.means(together("schedules", folder))),

@@ -17,7 +17,7 @@ def keep() -> bool:
     """Have the C library keep what is freed, for the next iteration to take again.
 
     glibc gives blocks of 32 MB or more back to the system at once, and page after page of the next
-    one is a fault: two fifths of the time of losses and gradient with VGG-19 at 512 px
+    one is a fault: a quarter to two fifths of losses and gradient with VGG-19 at 512 px
     (`python -m benchmarks parts`). What is kept lies scattered, and with yet larger blocks, as of
     whole pictures, would take up to twice the memory.
 
