@@ -1,8 +1,8 @@
 """How far gradients of the default objective are from float64's, by the convolutions' kernels.
 
 |g - g'| / |g|, g in float64. With VGG-19 in float32 it is a matter of luck on a single picture:
-of a million units one or two lie so close to zero that rounding decides whether their ReLU opens,
-and what such a one passes on makes nearly all of the error. So it is measured on several pictures.
+of millions of units one to three lie so near to zero that rounding decides whether their ReLU
+opens, and the error lies where these see (docs/speed.md). So it is measured on several pictures.
 """
 
 from __future__ import annotations

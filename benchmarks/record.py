@@ -28,7 +28,7 @@ def machine() -> dict[str, Any]:
 
 
 def _processor() -> str:
-    """Its name; on Linux with family and model, for virtual machines leave generations unnamed."""
+    """Its name; on Linux with family and model, for a virtual one's name may leave them out."""
     listed = Path("/proc/cpuinfo")
     if not listed.exists():
         return platform.processor() or platform.machine()
