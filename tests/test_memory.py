@@ -26,10 +26,10 @@ from optistyle.solvers import LBFGS
 LAYERS = frozenset({"relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu4_2", "relu5_1"})
 #: What scripts that measure their own memory begin with.
 MEASURING = """
-import ctypes, gc, json, sys
+import gc, json, sys
 from pathlib import Path
-from typing import Any
 import torch
+from optistyle import heap
 
 def kilobytes(field):
     lines = Path("/proc/self/status").read_text().splitlines()
@@ -37,7 +37,7 @@ def kilobytes(field):
 
 def anew():
     gc.collect()
-    ctypes.CDLL("libc.so.6").malloc_trim(0)
+    heap.give_back()
     Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
     return kilobytes("VmRSS")
 """
