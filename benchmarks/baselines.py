@@ -30,13 +30,15 @@ from optistyle.baselines.adain import AdaIN
 from optistyle.baselines.base import Baseline
 from optistyle.baselines.codec import CONVOLUTIONS, Decoder
 from optistyle.baselines.paint import paint
+from optistyle.choices import WARM_STARTS
 from optistyle.encoders import load
 from optistyle.encoders.vgg import VGG
 from optistyle.encoders.weights import load_tensors
-from optistyle.images import Picture, digest
-from optistyle.observers import Observer, Step
-from optistyle.recipes import WARM_STARTS, Recipe
+from optistyle.files import digest
+from optistyle.pictures import Picture
+from optistyle.recipes import Recipe
 from optistyle.run import stylize
+from optistyle.run.observers import Observer, Step
 
 SIZE = 512
 JUDGED = ("gram_distance", "content_distance", "self_similarity")

@@ -19,7 +19,8 @@ from benchmarks import pairs, record
 from optistyle.encoders import formats, weights
 from optistyle.encoders.procedural import calibration_images
 from optistyle.encoders.vgg import RAREST, VGG, mean_activations
-from optistyle.images import fit_longer_side, read, resize
+from optistyle.pictures import read, resize
+from optistyle.sizes import fit_longer_side
 
 LAYERS = ("relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu4_2", "relu5_1")
 

@@ -20,13 +20,13 @@ from torch import Tensor
 
 from benchmarks import pairs, record
 from optistyle.encoders import load
-from optistyle.encoders.distil import SEPARABLE, WIDTHS
 from optistyle.encoders.procedural import calibration_images
 from optistyle.encoders.vgg import VGG, mean_activations, normalise
 from optistyle.encoders.weights import load_tensors
 from optistyle.metrics.distances import content_distance, gram_distances
 from optistyle.recipes import Recipe
 from optistyle.run import stylize
+from optistyle.training.distil import SEPARABLE, WIDTHS
 
 #: VGG-19 compressed 16 times, by Wang et al. (collaborative distillation, CVPR 2020).
 COMPRESSED = pairs.SHARED / "weights" / "vgg19-16x"

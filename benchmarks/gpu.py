@@ -16,13 +16,13 @@ import torch
 from torch import Tensor
 
 from benchmarks import pairs, plain, record, speed
-from optistyle import devices
 from optistyle.encoders import load
-from optistyle.encoders.layers import CHANNELS, RELUS, halvings
 from optistyle.encoders.procedural import calibration_images
 from optistyle.encoders.vgg import VGG, mean_activations, normalise
 from optistyle.errors import InputError
-from optistyle.objective import Objective
+from optistyle.layers import CHANNELS, RELUS, halvings
+from optistyle.machine import devices
+from optistyle.optimise.objective import Objective
 from optistyle.recipes import Recipe
 from optistyle.run import Run, terms
 

@@ -16,7 +16,7 @@ from torch import Tensor
 from benchmarks import pairs, record
 from optistyle.encoders import load, winograd
 from optistyle.encoders.vgg import VGG
-from optistyle.objective import Objective
+from optistyle.optimise.objective import Objective
 from optistyle.recipes import Recipe
 from optistyle.run import stylize, terms
 

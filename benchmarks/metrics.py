@@ -20,8 +20,8 @@ from torch import Tensor
 
 from benchmarks import pairs, record
 from optistyle.experiments.compare import USUAL
-from optistyle.images import resize, write
 from optistyle.metrics.self_similarity import self_similarity
+from optistyle.pictures import resize, write
 
 SIZE = 512
 CONTENTS, STYLES, OUTPUTS = 43, 20, 8

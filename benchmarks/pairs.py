@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from optistyle.images import read, resize
+from optistyle.pictures import read, resize
 
 ROOT = Path(__file__).parents[1]
 SHARED = ROOT.parent / "shared"

@@ -18,15 +18,17 @@ import torch
 from torch.nn import functional as F
 
 from benchmarks import pairs, record
-from optistyle import heap, statistics
+from optistyle import statistics
+from optistyle.choices import MOST_KEYS
 from optistyle.encoders import load, winograd
-from optistyle.encoders.layers import CHANNELS, RELUS, halvings
+from optistyle.layers import CHANNELS, RELUS, halvings
 from optistyle.losses.attention import pairing
 from optistyle.losses.base import Reference
-from optistyle.objective import Objective
+from optistyle.machine import heap
+from optistyle.optimise.objective import Objective
+from optistyle.optimise.solvers import LBFGS
 from optistyle.recipes import Recipe
 from optistyle.run import terms
-from optistyle.solvers import LBFGS
 
 
 def apart(measure: Callable[[], dict[str, Any]]) -> dict[str, Any]:
@@ -135,7 +137,7 @@ def attention(name: str, layer: str, size: int) -> dict[str, Any]:
         for image in (pairs.photograph("astronaut"), pairs.painting("swirls"))
     )
     started = time.perf_counter()
-    statistics.attend(**pairing(content, style, layer), most=statistics.MOST_KEYS)
+    statistics.attend(**pairing(content, style, layer), most=MOST_KEYS)
     return {"encoder": name, "layer": layer, "px": size, "seconds": time.perf_counter() - started}
 
 

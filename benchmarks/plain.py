@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from optistyle.encoders.layers import CHANNELS
 from optistyle.encoders.vgg import VGG
+from optistyle.layers import CHANNELS
 
 STYLE = ("relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu5_1")
 

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from optistyle.experiments.intervals import bootstrap
-from optistyle.images import write_whole
+from optistyle.files import write_whole
 from optistyle.run import versions
 
 RESULTS = Path(__file__).parent / "results"

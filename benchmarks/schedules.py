@@ -28,7 +28,7 @@ from optistyle import metrics
 from optistyle.encoders import load
 from optistyle.encoders.procedural import calibration_images
 from optistyle.encoders.vgg import VGG, mean_activations, normalise
-from optistyle.images import read, sheet, write
+from optistyle.pictures import read, sheet, write
 from optistyle.recipes import Recipe, preset
 from optistyle.run import Run
 

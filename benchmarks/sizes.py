@@ -16,8 +16,8 @@ from torch import Tensor
 
 from benchmarks import pairs, record, speed
 from optistyle.errors import InputError
-from optistyle.images import to_uint8
-from optistyle.memory import PAIRS
+from optistyle.pictures import to_uint8
+from optistyle.run.plan import PAIRS
 
 #: Encoder, size in px, and tile.
 Configuration = tuple[str, int, str]

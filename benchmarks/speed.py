@@ -19,10 +19,10 @@ from torch import Tensor
 from benchmarks import pairs, plain, record
 from optistyle.encoders import load
 from optistyle.encoders.vgg import VGG
-from optistyle.images import encode
-from optistyle.observers import Observer, Step
+from optistyle.pictures import encode
 from optistyle.recipes import Recipe
 from optistyle.run import stylize
+from optistyle.run.observers import Observer, Step
 
 
 @functools.cache

@@ -18,14 +18,14 @@ import numpy as np
 from torch import Tensor
 
 from benchmarks import pairs, record
-from optistyle import optimise
 from optistyle.encoders import load
 from optistyle.encoders.vgg import VGG
-from optistyle.objective import Objective
-from optistyle.optimise import Progress
+from optistyle.optimise import scale as optimise
+from optistyle.optimise.objective import Objective
+from optistyle.optimise.scale import Progress
+from optistyle.optimise.solvers import LBFGS
 from optistyle.recipes import Recipe
 from optistyle.run import terms
-from optistyle.solvers import LBFGS
 
 _ALL = LBFGS()
 CONTENDERS: Mapping[str, LBFGS] = {

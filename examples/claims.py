@@ -22,7 +22,7 @@ from optistyle.experiments.engines import local
 from optistyle.experiments.intervals import Interval, bootstrap
 from optistyle.experiments.runs import finished
 from optistyle.experiments.sweep import sweep
-from optistyle.images import write_whole
+from optistyle.files import write_whole
 from optistyle.recipes import changed, preset
 
 RC2021 = Path(__file__).parents[2] / "shared" / "images" / "rc2021"

@@ -12,8 +12,9 @@ import torch
 from skimage import data
 
 import optistyle
-from optistyle.images import fit_longer_side, resize
-from optistyle.observers import ProgressBar
+from optistyle.pictures import resize
+from optistyle.run.observers import ProgressBar
+from optistyle.sizes import fit_longer_side
 
 ROOT = Path(__file__).parents[1]
 

@@ -24,9 +24,10 @@ from optistyle.baselines.adjustable import CONTENT, LEVELS
 from optistyle.baselines.base import Alpha, Baseline
 from optistyle.baselines.paint import paint
 from optistyle.baselines.teacher import Teacher
-from optistyle.experiments import plots
-from optistyle.images import Picture, fit_longer_side, resize, write_whole
-from optistyle.recipes import WARM_STARTS
+from optistyle.choices import WARM_STARTS
+from optistyle.files import write_whole
+from optistyle.pictures import Picture, plots, resize
+from optistyle.sizes import fit_longer_side
 
 ROOT = Path(__file__).parents[1]
 #: The painting that the packaged adjustable network has learned.

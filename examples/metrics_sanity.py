@@ -28,8 +28,9 @@ from torchvision.transforms import functional as T
 from optistyle import Recipe, load_encoder, metrics, read, sheet, stylize, write
 from optistyle.experiments.runs import write_json
 from optistyle.experiments.work import judging_encoder
-from optistyle.images import fit_longer_side, resize
 from optistyle.metrics import VGG19
+from optistyle.pictures import resize
+from optistyle.sizes import fit_longer_side
 
 ROOT = Path(__file__).parents[1]
 BETAS = (1e5, 1e6, 1e7, 1e8)

@@ -17,12 +17,13 @@ import torch
 from skimage import data
 
 from optistyle import Run, read, write
-from optistyle.encoders.layers import IMAGE
-from optistyle.images import fit_longer_side, resize
-from optistyle.observers import ProgressBar
+from optistyle.layers import IMAGE
+from optistyle.optimise.tiles import tiling
+from optistyle.pictures import resize
 from optistyle.recipes import Recipe, changed
 from optistyle.run import terms
-from optistyle.tiles import tiling
+from optistyle.run.observers import ProgressBar
+from optistyle.sizes import fit_longer_side
 
 ROOT = Path(__file__).parents[1]
 #: Sides in pixels of the overview and of the crops; how many crops there are at most.

@@ -34,9 +34,11 @@ from optistyle.errors import InputError, unknown
 from optistyle.experiments import compare
 from optistyle.experiments.compare import OPTIMISERS, USUAL, Case
 from optistyle.experiments.intervals import Interval, bootstrap, crossed
-from optistyle.images import fit_area, read, resize, write_whole
+from optistyle.files import write_whole
 from optistyle.metrics import METRICS
 from optistyle.metrics.chi_square import chi_square
+from optistyle.pictures import read, resize
+from optistyle.sizes import fit_area
 
 ROOT = Path(__file__).parents[1]
 RC2021 = ROOT.parent / "shared" / "images" / "rc2021"

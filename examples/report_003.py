@@ -24,7 +24,7 @@ from optistyle.experiments import attention, plots
 from optistyle.experiments.ablations import ABLATIONS, ablate, markdown
 from optistyle.experiments.engines import local
 from optistyle.experiments.runs import write_json
-from optistyle.images import write_whole
+from optistyle.files import write_whole
 
 ROOT = Path(__file__).parents[1]
 STYLES = ROOT / "examples" / "styles"

@@ -16,7 +16,7 @@ from typing import Any
 import tables
 
 from optistyle.experiments.intervals import Interval
-from optistyle.images import write_whole
+from optistyle.files import write_whole
 
 PAGE = Path(__file__).parents[1] / "docs" / "report-003.md"
 #: Metric -> its name on the page.

@@ -17,8 +17,9 @@ from skimage import data
 from torch import Tensor
 
 from optistyle import Recipe, load_encoder, read, sheet, stylize, write
-from optistyle.images import fit_longer_side, resize
-from optistyle.observers import ProgressBar
+from optistyle.pictures import resize
+from optistyle.run.observers import ProgressBar
+from optistyle.sizes import fit_longer_side
 
 ROOT = Path(__file__).parents[1]
 PAIRS = (

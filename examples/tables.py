@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
-from optistyle.images import write_whole
+from optistyle.files import write_whole
 
 _TABLE = re.compile(r"(?<=^<!-- )(\S+)( -->\n)\n?(?:\|.*\n)*\n?", re.MULTILINE)
 

@@ -9,12 +9,12 @@ if TYPE_CHECKING:
     from optistyle.encoders import load as load_encoder
     from optistyle.encoders.vgg import VGG
     from optistyle.errors import InputError
-    from optistyle.images import Picture, read, sheet, write
     from optistyle.losses import LossTerm
-    from optistyle.objective import Objective
-    from optistyle.observers import Observer, Step
+    from optistyle.optimise.objective import Objective
+    from optistyle.pictures import Picture, read, sheet, write
     from optistyle.recipes import Recipe, preset
     from optistyle.run import Result, Run, stylize
+    from optistyle.run.observers import Observer, Step
 
 __all__ = [
     "VGG",
@@ -40,19 +40,19 @@ _HOMES = {
     "VGG": "optistyle.encoders.vgg",
     "InputError": "optistyle.errors",
     "LossTerm": "optistyle.losses",
-    "Objective": "optistyle.objective",
-    "Observer": "optistyle.observers",
-    "Picture": "optistyle.images",
+    "Objective": "optistyle.optimise.objective",
+    "Observer": "optistyle.run.observers",
+    "Picture": "optistyle.pictures",
     "Recipe": "optistyle.recipes",
     "Result": "optistyle.run",
     "Run": "optistyle.run",
-    "Step": "optistyle.observers",
+    "Step": "optistyle.run.observers",
     "load_encoder": "optistyle.encoders:load",
     "preset": "optistyle.recipes",
-    "read": "optistyle.images",
-    "sheet": "optistyle.images",
+    "read": "optistyle.pictures",
+    "sheet": "optistyle.pictures",
     "stylize": "optistyle.run",
-    "write": "optistyle.images",
+    "write": "optistyle.pictures",
 }
 
 

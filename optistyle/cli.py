@@ -16,9 +16,11 @@ from typing import Any
 
 import click
 
-from optistyle import ranks
+from optistyle.choices import COLOR_MODES
 from optistyle.errors import InputError, unknown
-from optistyle.recipes import COLOR_MODES, PARSERS, PRESETS, Recipe, changed, preset, spell
+from optistyle.machine import ranks
+from optistyle.recipes import PRESETS, Recipe, changed, preset, settings
+from optistyle.settings import Setting, spell
 
 _CHECKPOINT = ".checkpoint"
 
@@ -83,26 +85,24 @@ class _GroupedHelp(click.Command):
 
 
 class _Setting(click.Option):
-    """An option made from a field of `Recipe`; its value is text, or None where it is not given."""
+    """An option made from a setting of `Recipe`; its value is text, or None where not given."""
 
-    def __init__(self, setting: Any) -> None:
-        notes, default = setting.metadata, getattr(Recipe(), setting.name)
-        flag = "--" + setting.name.replace("_", "-")
-        choices = notes["choices"]
-        kind: Any = click.STRING
-        if setting.name not in PARSERS and isinstance(default, int | float):
-            kind = click.INT if isinstance(default, int) else click.FLOAT
-        if setting.name == "lr":
-            kind = click.FLOAT
-        metavar = "|".join(choices) if choices else notes["metavar"] or None
+    def __init__(self, name: str, setting: Setting, default: Any) -> None:
         shown = "" if default in (None, ()) else f"  [{spell(default)}]"
-        super().__init__([flag], type=kind, metavar=metavar, help=notes["help"] + shown)
-        self.group = notes["group"]
+        super().__init__(
+            ["--" + name.replace("_", "-")],
+            metavar=setting.kind.metavar,
+            help=setting.help + shown,
+        )
+        self.group = setting.group
 
 
 def _settings(command: click.Command) -> click.Command:
-    """Give a command an option for every field of `Recipe`."""
-    command.params += [_Setting(setting) for setting in fields(Recipe)]
+    """Give a command an option for every setting of `Recipe`."""
+    default = Recipe()
+    command.params += [
+        _Setting(name, setting, getattr(default, name)) for name, setting in settings().items()
+    ]
     return command
 
 
@@ -190,9 +190,9 @@ def run(
     optistyle run photo.jpg one.jpg two.jpg --style-weights 2,1
     torchrun --nproc-per-node 2 -m optistyle run photo.jpg painting.jpg --size 8192
     """
-    from optistyle import encoders, images
-    from optistyle.observers import Checkpoint, Checkpoints, Observer, ProgressBar, Snapshots
+    from optistyle import encoders, files, pictures
     from optistyle.run import Run, versions
+    from optistyle.run.observers import Checkpoint, Checkpoints, Observer, ProgressBar, Snapshots
 
     leads = ranks.leads()
     quiet = quiet or not leads
@@ -220,7 +220,7 @@ def run(
 
     with ranks.group(recipe.device, rank_timeout), _Interrupts() as interrupts:
         if leads:
-            images.check_writable(output, inputs=sources, bits=bits)
+            pictures.check_writable(output, inputs=sources, bits=bits)
             for beside in (report, checkpoint):
                 _check_free(beside, sources)
         observers: list[Observer] = [] if quiet else [ProgressBar()]
@@ -257,7 +257,7 @@ def run(
             ranks.end(0 if not result.interrupted else 1 if loss else 130)
         result.save(output, bits=bits)
         record = {"output": output.name, "bits": bits, **result.manifest()}
-        images.write_whole(report.resolve(), json.dumps(record, indent=1).encode())
+        files.write_whole(report.resolve(), json.dumps(record, indent=1).encode())
         if result.interrupted:
             job.checkpoint.save(checkpoint, job.identity)
             why = str(loss or "interrupted")
@@ -381,7 +381,7 @@ class _Manifest:
 
     def _unchanged(self, entry: dict[str, str]) -> Path:
         """The file of an input, checked to be what it was."""
-        from optistyle.images import digest
+        from optistyle.files import digest
 
         if "path" not in entry:
             raise InputError(f"{self.path} is of a run whose images were no files: give them")
@@ -438,10 +438,10 @@ def attention(
     optistyle attention photo.jpg painting.jpg --point 200,120 -o attention.png
     """
     from optistyle import encoders
-    from optistyle.devices import resolve
-    from optistyle.encoders.layers import parse
     from optistyle.experiments import attention as explore
-    from optistyle.experiments import plots
+    from optistyle.layers import parse
+    from optistyle.machine.devices import resolve
+    from optistyle.pictures import plots
 
     if not points and warp is None:
         raise InputError("nothing to show: give --point X,Y with -o FILE, or --warp FILE")
@@ -612,14 +612,14 @@ def evaluate(
     \b
     optistyle evaluate out.png other.png --content photo.jpg --style painting.jpg
     """
-    from optistyle import images, metrics
+    from optistyle import metrics, pictures
     from optistyle.experiments import compare as comparing
 
     names = metrics.check(_names(wanted)) if wanted else metrics.at_hand()
-    photograph, painting = images.read(content), images.read(style)
+    photograph, painting = pictures.read(content), pictures.read(style)
     found: dict[str, dict[str, float]] = {}
     for path in outputs:
-        output = images.read(path)
+        output = pictures.read(path)
         pixels = output.pixels, photograph.pixels, painting.pixels
         row: dict[str, float] = {}
         notes: dict[str, str] = {}
@@ -846,10 +846,10 @@ def baseline_command(
     optistyle baseline johnson photo.jpg --weights rain_princess.pth
     optistyle baseline list
     """
-    from optistyle import baselines, images
+    from optistyle import baselines, pictures
     from optistyle.baselines.codec import LEAST
     from optistyle.baselines.paint import paint
-    from optistyle.devices import resolve
+    from optistyle.machine.devices import resolve
 
     if model == "list":
         for line in _models():
@@ -859,8 +859,8 @@ def baseline_command(
     if content is None or not (styles or one_style):
         raise InputError("give a CONTENT image and one or more STYLE images")
     recipe = _recipe(Recipe(scales="single"), given)
-    images.check_writable(output, inputs=[content, *styles, *weights])
-    picture, paintings = images.read(content), [images.read(style) for style in styles]
+    pictures.check_writable(output, inputs=[content, *styles, *weights])
+    picture, paintings = pictures.read(content), [pictures.read(style) for style in styles]
     for path, given_picture in zip((content, *styles), (picture, *paintings), strict=True):
         if min(given_picture.height, given_picture.width) < LEAST:
             side = f"{given_picture.width}x{given_picture.height} px"
@@ -875,7 +875,7 @@ def baseline_command(
         alpha=_strength(alpha, level_alpha, alpha_s, network.levels),
         original_colors=recipe.original_colors,
     )
-    images.write(output, painted)
+    pictures.write(output, painted)
     click.echo(output)
 
 
@@ -907,7 +907,7 @@ def _strength(
                 "and no --level-alpha"
             )
         by_level = ",".join(map(":".join, zip(levels, numbers, strict=True)))
-    from optistyle.encoders.layers import canonical
+    from optistyle.layers import canonical
 
     found = dict.fromkeys(levels, alpha)
     for part in str(by_level).split(","):
@@ -1001,11 +1001,11 @@ def train_slim(
     """Distil the real VGG-19 into the slim encoder, on the images under FOLDERS."""
     import logging
 
-    from optistyle import images
+    from optistyle import files
     from optistyle.encoders import load
-    from optistyle.encoders.distil import Settings, distil, save
+    from optistyle.training.distil import Settings, distil, save
 
-    images.check_place(output)
+    files.check_place(output)
     settings = Settings(seed=seed)
     if steps is not None:
         if steps < 1:
@@ -1018,7 +1018,7 @@ def train_slim(
 
 def _train_model(name: str, one_style: bool, schedule: Mapping[str, Any]) -> click.Command:
     """``optistyle train NAME`` for a feed-forward model."""
-    from optistyle.baselines.train import Settings
+    from optistyle.training.feed_forward import Settings
 
     usual = Settings(**schedule)
 
@@ -1070,11 +1070,11 @@ def _train_model(name: str, one_style: bool, schedule: Mapping[str, Any]) -> cli
     ) -> None:
         import logging
 
-        from optistyle import baselines, encoders, images
-        from optistyle.baselines import train as training
-        from optistyle.devices import computes, resolve
+        from optistyle import baselines, encoders, files, pictures
+        from optistyle.machine.devices import computes, resolve
+        from optistyle.training import feed_forward as training
 
-        images.check_place(output)
+        files.check_place(output)
         chosen = {key: value for key, value in given.items() if value is not None}
         if start is not None:
             chosen.setdefault("warm_up_steps", 0)
@@ -1084,7 +1084,7 @@ def _train_model(name: str, one_style: bool, schedule: Mapping[str, Any]) -> cli
         if one_style:
             if len(styles) != 1:
                 raise InputError(f"{name} learns one painting: give one image with --styles")
-            painting = images.read(styles[0]).pixels
+            painting = pictures.read(styles[0]).pixels
         place = resolve(device)
         precision = "bfloat16" if computes(place, "bfloat16") else "float32"
         network = encoders.load(encoder, precision=precision, device=place)
@@ -1120,8 +1120,8 @@ def _info() -> Iterator[str]:
     import platformdirs
     import torch
 
-    from optistyle import devices
     from optistyle.encoders.weights import SOURCES
+    from optistyle.machine import devices
     from optistyle.run import versions
 
     for name, version in versions().items():

@@ -25,8 +25,6 @@ _BLOCK = 2**10
 #: Attention weights held at a time where no fused kernel does without them: 64 MB, of which torch's
 #: plain attention makes up to five.
 _UNFUSED = 2**24
-#: Style positions that attention looks at, unless all are asked for: 256x256.
-MOST_KEYS = 2**16
 
 
 def positions(features: Tensor) -> Tensor:

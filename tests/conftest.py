@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from optistyle import devices
-from optistyle.encoders.layers import RELUS
 from optistyle.encoders.vgg import VGG, mean_activations, normalise
+from optistyle.layers import RELUS
+from optistyle.machine import devices
 
 # One thread: pictures here are tiny, and threads that wait for one another on a busy machine are
 # slower than one. Set in the environment too, for the commands that tests start.

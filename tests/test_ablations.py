@@ -15,7 +15,7 @@ from optistyle.errors import InputError
 from optistyle.experiments import ablations
 from optistyle.experiments.ablations import ABLATIONS, Ablation, ablate
 from optistyle.experiments.intervals import bootstrap
-from optistyle.images import read, write
+from optistyle.pictures import read, write
 from optistyle.recipes import changed, preset
 
 

@@ -14,13 +14,14 @@ from conftest import make_picture
 from torch import Tensor
 
 from optistyle import cli
-from optistyle.encoders.layers import CHANNELS
 from optistyle.encoders.vgg import VGG
 from optistyle.errors import InputError
 from optistyle.experiments import attention
 from optistyle.experiments.attention import Explorer
-from optistyle.images import Picture, fit_area, read, resize, write
+from optistyle.layers import CHANNELS
 from optistyle.metrics.strays import strays
+from optistyle.pictures import Picture, read, resize, write
+from optistyle.sizes import fit_area
 from optistyle.statistics import attend, correspond, log_attention, mean_variance_normalise
 
 Make = Callable[..., Tensor]

@@ -23,7 +23,7 @@ from conftest import make_picture
 from torch import Tensor
 
 from optistyle import baselines, cli
-from optistyle.baselines import teacher, train
+from optistyle.baselines import teacher
 from optistyle.baselines.adaattn import AdaAttN
 from optistyle.baselines.adain import AdaIN, MultiAdaIN
 from optistyle.baselines.adjustable import Adjustable
@@ -33,7 +33,8 @@ from optistyle.baselines.johnson import Johnson
 from optistyle.baselines.sanet import SANet
 from optistyle.encoders.vgg import VGG
 from optistyle.errors import InputError
-from optistyle.images import read, write
+from optistyle.pictures import read, write
+from optistyle.training import feed_forward as train
 
 Make = Callable[..., Tensor]
 Folders = tuple[Path, Path]
@@ -431,7 +432,7 @@ TRAIN = """
 import sys
 from pathlib import Path
 from optistyle import baselines, load_encoder
-from optistyle.baselines.train import Settings, train
+from optistyle.training.feed_forward import Settings, train
 
 photos, paintings, work, output = map(Path, sys.argv[1:])
 settings = Settings(20, 60, batch=1, crop=32, checkpoint_every=10, sample_every=1000)

@@ -13,7 +13,7 @@ from conftest import make_picture
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from optistyle import baselines, cli, colors, load_encoder
+from optistyle import baselines, cli, load_encoder
 from optistyle.baselines import adaattn, adain, johnson
 from optistyle.baselines.adaattn import AdaAttN
 from optistyle.baselines.adjustable import LEVELS, Adjustable
@@ -23,12 +23,12 @@ from optistyle.baselines.codec import BLOCK_STARTS, CONVOLUTIONS, Decoder, Trans
 from optistyle.baselines.paint import paint
 from optistyle.baselines.sanet import SANet
 from optistyle.baselines.teacher import Teacher
+from optistyle.choices import WARM_STARTS
 from optistyle.encoders.vgg import VGG
 from optistyle.encoders.weights import load_tensors
 from optistyle.errors import InputError
-from optistyle.images import Picture, read, write
 from optistyle.losses import Content, GramStyle, Reference, References
-from optistyle.recipes import WARM_STARTS
+from optistyle.pictures import Picture, colors, read, write
 from optistyle.statistics import attend, gather
 
 Make = Callable[..., Tensor]

@@ -37,11 +37,11 @@ from benchmarks import (
 )
 from benchmarks.__main__ import main
 from optistyle.encoders import load
-from optistyle.encoders.layers import BLOCK_STARTS
 from optistyle.encoders.vgg import VGG
 from optistyle.errors import InputError
+from optistyle.layers import BLOCK_STARTS
 from optistyle.losses import Content, GramStyle
-from optistyle.objective import Objective
+from optistyle.optimise.objective import Objective
 from optistyle.recipes import Recipe
 
 

@@ -25,10 +25,10 @@ from conftest import bfloat16
 from PIL import Image
 from torch import Tensor
 
-from optistyle import images
+from optistyle import files, pictures
 from optistyle.cli import main
-from optistyle.encoders.layers import RELUS
-from optistyle.objective import Objective
+from optistyle.layers import RELUS
+from optistyle.optimise.objective import Objective
 from optistyle.recipes import PRESETS, Recipe
 from optistyle.run import stylize
 
@@ -38,8 +38,8 @@ FAST = ["--encoder", "slim", "--device", "cpu", "--size", "32", "--iterations", 
 @pytest.fixture
 def folder(tmp_path: Path, picture: Callable[..., Tensor], monkeypatch: pytest.MonkeyPatch) -> Path:
     """The working folder, with content.png and style.png."""
-    images.write(tmp_path / "content.png", picture(40, 60, 1))
-    images.write(tmp_path / "style.png", picture(50, 44, 2))
+    pictures.write(tmp_path / "content.png", picture(40, 60, 1))
+    pictures.write(tmp_path / "style.png", picture(50, 44, 2))
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -52,7 +52,7 @@ def paint(*arguments: str) -> Result:
     return optistyle("run", "content.png", "style.png", *FAST, *arguments)
 
 
-def files(folder: Path) -> dict[str, bytes]:
+def contents(folder: Path) -> dict[str, bytes]:
     return {
         str(path.relative_to(folder)): path.read_bytes()
         for path in folder.rglob("*")
@@ -62,10 +62,10 @@ def files(folder: Path) -> dict[str, bytes]:
 
 def refused(folder: Path, *arguments: str) -> str:
     """The one line on stderr of a command that must fail and write nothing."""
-    before = files(folder)
+    before = contents(folder)
     result = optistyle(*arguments)
     assert result.exit_code == 2, result.output
-    assert files(folder) == before
+    assert contents(folder) == before
     assert result.stdout == ""
     (line,) = result.stderr.splitlines()
     assert line.startswith("optistyle: ")
@@ -86,21 +86,21 @@ def test_run_writes_picture_and_manifest(folder: Path) -> None:
     )
     assert lines[2].startswith("scale 1/1 (32x21)  iteration 1/2  total")
     assert lines[-1].endswith("0 s left")
-    assert set(files(folder)) == {"content.png", "style.png", "out.png", "out.json"}
+    assert set(contents(folder)) == {"content.png", "style.png", "out.png", "out.json"}
     manifest = json.loads((folder / "out.json").read_text())
-    assert manifest["inputs"]["content"]["sha256"] == images.digest("content.png")
+    assert manifest["inputs"]["content"]["sha256"] == files.digest("content.png")
     assert manifest["recipe"]["size"] == 32
     assert len(manifest["trace"]) == 2
-    assert images.read("out.png").width == 32
+    assert pictures.read("out.png").width == 32
 
 
 def test_plan_writes_nothing(folder: Path) -> None:
-    before = files(folder)
+    before = contents(folder)
     result = optistyle("plan", "content.png", "style.png", *FAST, "--size", "400", "--tile", "96")
     assert result.exit_code == 0, result.output
     line = r"400x267 px in tiles of 96 px, about \d\.\d GB of memory and \d+ s\n"
     assert re.fullmatch(line, result.stdout)
-    assert files(folder) == before
+    assert contents(folder) == before
 
 
 def test_tiles_are_recorded_and_repeated(folder: Path) -> None:
@@ -110,10 +110,10 @@ def test_tiles_are_recorded_and_repeated(folder: Path) -> None:
     assert paint(*size, "-o", "whole.png").exit_code == 0
     recipe = json.loads((folder / "tiled.json").read_text())["recipe"]
     assert (recipe["tile"], recipe["history"]) == (96, 5)
-    tiled, whole = (images.read(f"{name}.png").pixels for name in ("tiled", "whole"))
+    tiled, whole = (pictures.read(f"{name}.png").pixels for name in ("tiled", "whole"))
     assert (tiled - whole).abs().max() < 2 / 255
     assert optistyle("run", "--from", "tiled.json", "-o", "again.png").exit_code == 0
-    assert images.digest("again.png") == images.digest("tiled.png")
+    assert files.digest("again.png") == files.digest("tiled.png")
     assert json.loads((folder / "again.json").read_text())["recipe"] == recipe
 
 
@@ -125,7 +125,7 @@ def test_tiles_that_cannot_be(folder: Path, command: str, monkeypatch: pytest.Mo
     assert line in refused(folder, *pair, "--tile", "big")
     assert "tile is 0; it must be auto, off or" in refused(folder, *pair, "--tile", "0")
     assert "history is -1; it must be auto or" in refused(folder, *pair, "--history", "-1")
-    monkeypatch.setattr("optistyle.memory.free", lambda device: 60_000_000)
+    monkeypatch.setattr("optistyle.machine.memory.free", lambda device: 60_000_000)
     line = refused(folder, *pair, "--size", "4000", "--tile", "off")
     assert re.search(r"4000x2667 px takes about .*--size \d+ would fit, or --tile auto may$", line)
 
@@ -214,7 +214,7 @@ def test_transparency_is_put_back(folder: Path) -> None:
 
 def test_snapshots(folder: Path) -> None:
     assert paint("--snapshot-every", "1", "-o", "a.png").exit_code == 0
-    assert {"a-00001.png", "a-00002.png", "a.png"} <= set(files(folder))
+    assert {"a-00001.png", "a-00002.png", "a.png"} <= set(contents(folder))
 
 
 def test_warnings_are_one_line(folder: Path) -> None:
@@ -284,8 +284,8 @@ def test_from_a_manifest_of_the_python_interface(folder: Path) -> None:
     result = stylize("content.png", "style.png", recipe)
     Path("own.json").write_text(json.dumps(result.manifest()))
     assert optistyle("run", "--from", "own.json").exit_code == 0
-    assert np.array_equal(np.asarray(Image.open("own-again.png")), images.to_uint8(result.image))
-    result = stylize(images.read("content.png"), "style.png", recipe)
+    assert np.array_equal(np.asarray(Image.open("own-again.png")), pictures.to_uint8(result.image))
+    result = stylize(pictures.read("content.png"), "style.png", recipe)
     Path("own.json").write_text(json.dumps(result.manifest()))
     assert "whose images were no files: give them" in refused(folder, "run", "--from", "own.json")
 
@@ -367,7 +367,7 @@ def test_ctrl_c_saves_and_resume_goes_on(
     )
     assert json.loads(Path("out.json").read_text())["interrupted"]
     assert Path("out.png.checkpoint").exists()
-    assert images.read("out.png").width == 32
+    assert pictures.read("out.png").width == 32
     assert paint("--resume").exit_code == 0
     assert Path("out.png").read_bytes() == Path("whole.png").read_bytes()
     assert not Path("out.png.checkpoint").exists()
@@ -377,12 +377,12 @@ def test_ctrl_c_before_there_is_a_picture(folder: Path, monkeypatch: pytest.Monk
     def pressed(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("optistyle.run.load_encoder", pressed)
-    before = files(folder)
+    monkeypatch.setattr("optistyle.run.runner.load_encoder", pressed)
+    before = contents(folder)
     result = paint()
     assert result.exit_code == 130
     assert result.stderr.strip() == "optistyle: interrupted; nothing was written"
-    assert files(folder) == before
+    assert contents(folder) == before
 
 
 def test_resume_without_a_checkpoint(folder: Path) -> None:
@@ -550,13 +550,13 @@ def test_read_only_folder(folder: Path) -> None:
 def test_read_only_folder_as_the_system_tells(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(images.os, "access", lambda path, mode: mode != os.W_OK)
+    monkeypatch.setattr(files.os, "access", lambda path, mode: mode != os.W_OK)
     line = refused(folder, "run", "content.png", "style.png", *FAST)
     assert "may not be written to" in line
 
 
 def test_out_of_memory(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("optistyle.memory.free", lambda device: 60_000_000)
+    monkeypatch.setattr("optistyle.machine.memory.free", lambda device: 60_000_000)
     line = refused(folder, "run", "content.png", "style.png", *FAST, "--size", "4000")
     assert re.search(r"4000x2667 px takes about .* GB .*: --size \d+ would fit$", line)
 
@@ -565,7 +565,7 @@ def test_the_disk_fills_at_the_end(folder: Path, monkeypatch: pytest.MonkeyPatch
     def full(path: Path, data: bytes) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(images, "write_whole", full)
+    monkeypatch.setattr("optistyle.pictures.writing.write_whole", full)
     result = paint("--quiet")
     assert result.exit_code == 2
     assert result.stderr == "optistyle: out.png cannot be written: No space left on device\n"
@@ -655,7 +655,7 @@ def test_weights_file(folder: Path) -> None:
     assert result.exit_code == 0, result.output
     manifest = json.loads(Path("out.json").read_text())
     assert manifest["encoder"] == "own"
-    assert manifest["inputs"]["weights"]["sha256"] == images.digest("own.safetensors")
+    assert manifest["inputs"]["weights"]["sha256"] == files.digest("own.safetensors")
     assert not result.stderr.startswith("optistyle: encoder")
 
 
@@ -674,12 +674,12 @@ def test_script_paints(folder: Path) -> None:
     result = script("run", "content.png", "style.png", *FAST)
     assert result.returncode == 0, result.stderr
     assert result.stdout.startswith("out.png  (32x21")
-    assert images.read("out.png").width == 32
+    assert pictures.read("out.png").width == 32
 
 
 def test_script_refuses(folder: Path) -> None:
-    before = files(folder)
+    before = contents(folder)
     result = script("run", "content.png", "nowhere.png", *FAST)
     assert (result.returncode, result.stdout) == (2, "")
     assert result.stderr == ("optistyle: nowhere.png does not exist: check its name and folder\n")
-    assert files(folder) == before
+    assert contents(folder) == before

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from optistyle.colors import keep_luminance, match_covariance, match_histogram
+from optistyle.pictures.colors import keep_luminance, match_covariance, match_histogram
 
 LUMA = torch.tensor([0.299, 0.587, 0.114]).view(1, 3, 1, 1)
 

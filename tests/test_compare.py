@@ -22,13 +22,13 @@ from click.testing import CliRunner, Result
 from conftest import make_picture
 from test_sweep import children, needs_proc, wait_for
 
-from optistyle import baselines, encoders, images, metrics
+from optistyle import baselines, encoders, files, metrics, pictures, sizes
 from optistyle.cli import main
 from optistyle.errors import InputError
 from optistyle.experiments import compare
 from optistyle.experiments.compare import Case, Comparison, findings
 from optistyle.experiments.intervals import Interval, bootstrap, crossed
-from optistyle.images import read, write
+from optistyle.pictures import read, write
 
 CHEAP = "chi_square,content_distance"
 TWO = ("--outputs", "ours=ours", "--outputs", "theirs=theirs")
@@ -60,7 +60,7 @@ def outputs(folder: Path, pattern: str = "{content}_{style}") -> None:
         for style in sorted((folder / "styles").iterdir())
     ]
     for index, (content, style) in enumerate(pairs):
-        photo, painting = read(content).pixels, images.resize(read(style).pixels, (32, 40))
+        photo, painting = read(content).pixels, pictures.resize(read(style).pixels, (32, 40))
         name = pattern.format(content=content.stem, style=style.stem)
         for method, share in (("ours", 0.3), ("theirs", 0.6 + 0.1 * index)):
             write(folder / method / f"{name}.png", photo.lerp(painting, share))
@@ -306,9 +306,9 @@ def test_two_folders_are_compared(folder: Path, in_process: None, pattern: str) 
     for row in rows:
         name = pattern.format(content=row["content"][0], style=row["style"][0])
         picture = folder / row["method"] / f"{name}.png"
-        assert row["picture sha256"] == images.digest(picture)
+        assert row["picture sha256"] == files.digest(picture)
         photo, painting = (read(folder / at / row[at[:-1]]).pixels for at in ("contents", "styles"))
-        painting = images.resize(painting, images.fit_area(48, 36, 32 * 40))
+        painting = pictures.resize(painting, sizes.fit_area(48, 36, 32 * 40))
         expected = metrics.measure(
             ["chi_square"], read(picture).pixels, photo, [(painting, 1)], encoders.load("slim")
         )
@@ -623,7 +623,7 @@ def test_a_method_paints_once_and_anew_at_another_size(
     painted: list[str] = []
     paint = compare._paint
 
-    def noted(case: Case, *rest: Any) -> images.Picture:
+    def noted(case: Case, *rest: Any) -> pictures.Picture:
         painted.append(case.method)
         return paint(case, *rest)
 

@@ -8,8 +8,8 @@ from contextlib import contextmanager, suppress
 import pytest
 import torch
 
-from optistyle import devices
 from optistyle.errors import InputError
+from optistyle.machine import devices
 
 
 @pytest.fixture

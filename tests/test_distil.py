@@ -14,10 +14,11 @@ from conftest import random_convolutions
 from PIL import Image
 
 from optistyle.cli import main
-from optistyle.encoders import distil, formats, load, weights
+from optistyle.encoders import formats, load, weights
 from optistyle.encoders.procedural import dead_leaves
 from optistyle.encoders.vgg import VGG, mean_activations, normalise
 from optistyle.errors import InputError
+from optistyle.training import distil
 
 _DEFAULTS = dict(distil.distil.__kwdefaults__ or {})
 WIDTHS = {layer: 4 + 2 * int(layer[4]) for layer in distil.WIDTHS}

@@ -12,18 +12,18 @@ from safetensors.torch import save_file
 from skimage import data
 from torch import Tensor
 
-from optistyle import encoders, images
+from optistyle import encoders, pictures, sizes
 from optistyle.encoders import formats, procedural, weights
 from optistyle.encoders.vgg import POOLINGS, RAREST, VGG, mean_activations, normalise
 from optistyle.errors import InputError
 from optistyle.losses import AttentionGram, AttentionLocal, Content, GramStyle
-from optistyle.objective import Objective
+from optistyle.optimise.objective import Objective
 
 
 def photograph(name: str, size: int) -> Tensor:
     """One of scikit-image's, its longer side ``size`` px."""
     pixels = torch.from_numpy(getattr(data, name)()).permute(2, 0, 1)[None].float() / 255
-    return images.resize(pixels, images.fit_longer_side(*pixels.shape[-2:], size))
+    return pictures.resize(pixels, sizes.fit_longer_side(*pixels.shape[-2:], size))
 
 
 @pytest.fixture(scope="module")
@@ -220,7 +220,7 @@ def strengths() -> dict[tuple[str, str], dict[str, float]]:
     ratios = {}
     for content, style in PAIRS:
         photo = photograph(content, 160)
-        painting = images.resize(images.read(STYLES / f"{style}.jpg").pixels, photo.shape[-2:])
+        painting = pictures.resize(pictures.read(STYLES / f"{style}.jpg").pixels, photo.shape[-2:])
         slim, vgg19 = (
             Objective.build(
                 encoder, STRENGTH_TERMS, (photo, None), [(painting, None)], [1.0]

@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from optistyle.encoders import formats, weights
-from optistyle.encoders.layers import BLOCKS, CHANNELS, RELUS
 from optistyle.encoders.vgg import VGG
 from optistyle.errors import InputError
+from optistyle.layers import BLOCKS, CHANNELS, RELUS
 
 FULL = (64, 128, 256, 512, 512)
 BGR_MEAN = (103.939, 116.779, 123.68)  # Caffe's, of 0..255

@@ -15,9 +15,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from optistyle import graphs
 from optistyle.encoders.vgg import VGG
-from optistyle.graphs import Function, Replayed
 from optistyle.losses import (
     AttentionGram,
     AttentionLocal,
@@ -29,9 +27,11 @@ from optistyle.losses import (
     WassersteinStyle,
 )
 from optistyle.losses.base import Target
-from optistyle.objective import Objective, Reading
-from optistyle.optimise import Progress, steps
-from optistyle.solvers import LBFGS
+from optistyle.machine import graphs
+from optistyle.machine.graphs import Function, Replayed
+from optistyle.optimise.objective import Objective, Reading
+from optistyle.optimise.scale import Progress, steps
+from optistyle.optimise.solvers import LBFGS
 
 Picture = Callable[..., Tensor]
 

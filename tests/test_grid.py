@@ -11,7 +11,7 @@ from conftest import make_picture
 
 from optistyle.errors import InputError
 from optistyle.experiments import grid
-from optistyle.images import write
+from optistyle.pictures import write
 from optistyle.recipes import Recipe
 
 Write = Callable[[str], Path]
@@ -89,14 +89,14 @@ def test_a_start_file_is_seen_from_the_grid_and_in_the_key(toml: Write, tmp_path
         (INPUTS + "[grid]\ngama = [1]\n", "'gama'.*gamma"),
         (INPUTS + "[grid]\ngamma = []\n", "one value or more"),
         (INPUTS + "[grid]\ngamma = 1\n", "give a list"),
-        (INPUTS + '[grid]\ngamma = ["much"]\n', "gamma is 'much'; it must be a number"),
+        (INPUTS + '[grid]\ngamma = ["much"]\n', "gamma is 'much'; give a number of 0 or more"),
         (INPUTS + "[grid]\ngamma = [-1]\n", "0 or more"),
         (INPUTS + '[grid]\nattention_layers = ["relu9_1"]\n', "relu9_1"),
         (INPUTS + "[settings]\nsize = 1.5\n", "size"),
         (INPUTS + 'runs = ["x"]\n', r"\[\[runs\]\]"),
         (INPUTS + 'metrics = ["self_similarty"]\n', "self_similarity"),
         (INPUTS + 'preset = "gattys"\n', "gatys"),
-        (INPUTS + "[settings]\nstyle_weights = [1, 2]\n", "2 style weights for 1 style image"),
+        (INPUTS + "[settings]\nstyle_weights = [1, 2]\n", "style weights: got 2 for 1 style image"),
         ('contents = []\nstyles = ["s.png"]\n', "nothing to run: no contents"),
         ('styles = ["s.png"]\n', "nothing to run: no contents"),
         ('contents = ["a.png"]\n', "no styles"),

@@ -21,9 +21,9 @@ import tifffile
 import torch
 from PIL import Image, ImageCms
 
-from optistyle import images
+from optistyle import files, pictures, sizes
 from optistyle.errors import InputError
-from optistyle.images import SRGB_PROFILE, Picture, read, write
+from optistyle.pictures import SRGB_PROFILE, Picture, read, write
 
 H, W = 33, 47  # odd on purpose
 EXACT = [("png", 8), ("png", 16), ("tiff", 8), ("tif", 16)]
@@ -138,7 +138,7 @@ def test_files_hold_srgb_no_exif_and_the_same_bytes(tmp_path, extension, bits):
 
 
 def test_the_profile_is_the_same_in_every_process():
-    code = "from optistyle.images import SRGB_PROFILE as p; print(p.hex())"
+    code = "from optistyle.pictures import SRGB_PROFILE as p; print(p.hex())"
     assert subprocess.check_output([sys.executable, "-c", code]).decode().strip() == (
         SRGB_PROFILE.hex()
     )
@@ -146,7 +146,7 @@ def test_the_profile_is_the_same_in_every_process():
 
 def test_rounding_is_half_up_and_clamped():
     row = torch.tensor([-1.0, 0.0, 0.5 / 255, 1.5 / 255, 2.49 / 255, 0.5, 1.0, 7.0])
-    assert images.to_uint8(row.expand(1, 3, 1, 8))[0, :, 0].tolist() == [
+    assert pictures.to_uint8(row.expand(1, 3, 1, 8))[0, :, 0].tolist() == [
         0,
         0,
         1,
@@ -157,9 +157,9 @@ def test_rounding_is_half_up_and_clamped():
         255,
     ]
     with pytest.raises(ValueError, match="NaN"):
-        images.to_uint8(torch.full((1, 3, 2, 2), float("nan")))
+        pictures.to_uint8(torch.full((1, 3, 2, 2), float("nan")))
     with pytest.raises(ValueError, match="one picture"):
-        images.to_uint8(torch.zeros(3, 2, 2))
+        pictures.to_uint8(torch.zeros(3, 2, 2))
 
 
 def test_pictures_of_other_shapes_are_refused():
@@ -388,7 +388,7 @@ def test_without_the_extra_16_bits_are_read_as_8(tmp_path, monkeypatch):
         read(tmp_path / "p.tif")
     for fails in (
         lambda path: write(path, tensor(smooth()), bits=16),
-        lambda path: images.check_writable(path, bits=16),
+        lambda path: pictures.check_writable(path, bits=16),
     ):
         with pytest.raises(InputError, match=r"pip install \"optistyle\[deep\]\""):
             fails(tmp_path / "out.png")
@@ -488,7 +488,7 @@ def test_writes_are_whole_or_nothing(tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patched:
-        patched.setattr(images, "_encode", lambda *_: 1 / 0)
+        patched.setattr("optistyle.pictures.writing._encode", lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             write(path, tensor(smooth()))
     for broken in ("write_bytes", "replace"):
@@ -536,7 +536,7 @@ def test_write_refuses(tmp_path):
 
 
 def test_check_writable(tmp_path, monkeypatch):
-    check = images.check_writable
+    check = pictures.check_writable
     check(tmp_path / "new.png")
     check(tmp_path / "new.tif", bits=16)
     with pytest.raises(InputError, match=r"unknown extension.*allowed: .*png"):
@@ -564,8 +564,8 @@ def test_check_writable_protects_the_inputs(tmp_path, monkeypatch):
         if "x" in Path(output).parts:
             (tmp_path / "x").mkdir()
         with pytest.raises(InputError, match=r"is the input .* as well"):
-            images.check_writable(output, inputs=[other, source])
-    images.check_writable(other, inputs=[source, "missing.png"])
+            pictures.check_writable(output, inputs=[other, source])
+    pictures.check_writable(other, inputs=[source, "missing.png"])
 
 
 # --- sizes, sheets, digests ---
@@ -573,37 +573,37 @@ def test_check_writable_protects_the_inputs(tmp_path, monkeypatch):
 
 def test_resize_is_antialiased_and_keeps_the_range():
     board = (torch.arange(64)[:, None] + torch.arange(64)) % 2
-    small = images.resize(board.float().expand(1, 3, 64, 64), (16, 16))
+    small = pictures.resize(board.float().expand(1, 3, 64, 64), (16, 16))
     assert (small - 0.5).abs().max() < 0.03
     edge = torch.zeros(1, 1, 21, 33)
     edge[..., 16:] = 1
-    large = images.resize(edge, (43, 71))
+    large = pictures.resize(edge, (43, 71))
     assert large.shape == (1, 1, 43, 71)
     assert large.min() >= 0
     assert large.max() <= 1
-    assert images.resize(edge, (21, 33)) is edge
+    assert pictures.resize(edge, (21, 33)) is edge
 
 
 def test_fit():
-    assert images.fit_longer_side(600, 800, 400) == (300, 400)
-    assert images.fit_longer_side(801, 600, 400) == (400, 300)
-    assert images.fit_longer_side(2, 1000, 100) == (1, 100)
-    assert images.fit_longer_side(333, 47, 333) == (333, 47)
-    assert images.fit_area(300, 400, 1200) == (30, 40)
-    assert images.fit_area(7, 7, 49) == (7, 7)
-    assert images.fit_area(1, 10_000, 100) == (1, 1000)
+    assert sizes.fit_longer_side(600, 800, 400) == (300, 400)
+    assert sizes.fit_longer_side(801, 600, 400) == (400, 300)
+    assert sizes.fit_longer_side(2, 1000, 100) == (1, 100)
+    assert sizes.fit_longer_side(333, 47, 333) == (333, 47)
+    assert sizes.fit_area(300, 400, 1200) == (30, 40)
+    assert sizes.fit_area(7, 7, 49) == (7, 7)
+    assert sizes.fit_area(1, 10_000, 100) == (1, 1000)
 
 
 def test_sheet():
     red = torch.tensor([1.0, 0, 0]).view(1, 3, 1, 1).expand(1, 3, 20, 30)
     mask = torch.zeros(1, 1, 10, 40)
-    page = images.sheet([[red, mask], [mask]], gap=4)
+    page = pictures.sheet([[red, mask], [mask]], gap=4)
     assert page.shape == (1, 3, 4 + 20 + 4 + 10 + 4, 4 + 40 + 4 + 40 + 4)
     assert page[0, :, 14, 24].tolist() == [1, 0, 0]  # centred in a column of 40
     assert page[0, :, 14, 5].tolist() == [1, 1, 1]
     assert (page[0, :, 9:19, 48:88] == 0).all()
-    columns = images.sheet([[red, red], [red, red]], ["one", "a very long caption"], gap=4)
-    cells = images.sheet([[red, red], [red, red]], [["a", "b"], ["c", "d"]], gap=4)
+    columns = pictures.sheet([[red, red], [red, red]], ["one", "a very long caption"], gap=4)
+    cells = pictures.sheet([[red, red], [red, red]], [["a", "b"], ["c", "d"]], gap=4)
     assert columns.shape[-2] < cells.shape[-2]
     assert columns[0, 0, 4:20, 4:34].min() < 0.5  # ink
     assert columns[:, :, :, :4].min() == 1  # none outside its column
@@ -613,9 +613,9 @@ def test_sheet():
 def test_digest(tmp_path):
     data = os.urandom(3_000_000)
     (tmp_path / "a").write_bytes(data)
-    assert images.digest(tmp_path / "a") == hashlib.sha256(data).hexdigest()
+    assert files.digest(tmp_path / "a") == hashlib.sha256(data).hexdigest()
     with pytest.raises(InputError, match="not a file"):
-        images.digest(tmp_path / "b")
+        files.digest(tmp_path / "b")
 
 
 @pytest.mark.parametrize("channels", [3, 4])
@@ -624,7 +624,7 @@ def test_stored_pictures_come_back_as_they_were(channels: int, bits: int, tmp_pa
     """Those of 8 bits from a quarter of the memory; of more, and from elsewhere, from all of it."""
     tifffile.imwrite(tmp_path / "a.tif", noise(bits, channels), photometric="rgb")
     picture = read(tmp_path / "a.tif")
-    stored = images.Stored(picture)
+    stored = pictures.Stored(picture)
     assert (stored.height, stored.width) == (H, W)
     found = stored.picture
     assert torch.equal(found.pixels, picture.pixels)

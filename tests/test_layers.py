@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from optistyle.encoders import layers
+from optistyle import layers
 from optistyle.errors import InputError
 
 

@@ -9,9 +9,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from optistyle.encoders.layers import DIFFERENCES, IMAGE
+from optistyle.choices import CENTRES
 from optistyle.encoders.vgg import VGG, forward_differences
 from optistyle.errors import InputError
+from optistyle.layers import DIFFERENCES, IMAGE
 from optistyle.losses import (
     AttentionGram,
     AttentionLocal,
@@ -24,10 +25,10 @@ from optistyle.losses import (
     TotalVariation,
     WassersteinStyle,
 )
-from optistyle.losses.attention import CENTRES, attended
+from optistyle.losses.attention import attended
 from optistyle.losses.wasserstein import matrix_root
-from optistyle.objective import Objective
-from optistyle.solvers import LBFGS
+from optistyle.optimise.objective import Objective
+from optistyle.optimise.solvers import LBFGS
 from optistyle.statistics import Moments, moments, position_weights
 
 Picture = Callable[..., Tensor]

@@ -15,13 +15,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from optistyle import load_encoder, memory, timing
+from optistyle import load_encoder
 from optistyle.encoders.vgg import VGG
 from optistyle.errors import InputError
-from optistyle.memory import SIDES, Demand, Needs, Plan
+from optistyle.machine import memory
+from optistyle.optimise.solvers import LBFGS
 from optistyle.recipes import Recipe
-from optistyle.run import Run, terms
-from optistyle.solvers import LBFGS
+from optistyle.run import Run, terms, timing
+from optistyle.run.plan import SIDES, Demand, Needs, Plan
 
 LAYERS = frozenset({"relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu4_2", "relu5_1"})
 #: What scripts that measure their own memory begin with.
@@ -29,7 +30,7 @@ MEASURING = """
 import gc, json, sys
 from pathlib import Path
 import torch
-from optistyle import heap
+from optistyle.machine import heap
 
 def kilobytes(field):
     lines = Path("/proc/self/status").read_text().splitlines()
@@ -63,7 +64,7 @@ print(json.dumps([1024 * (kilobytes("VmHWM") - before), plan.bytes]))
 """
 #: Steps of L-BFGS until its rings are full; prints the growth in the last one.
 STEP = """
-from optistyle.solvers import LBFGS
+from optistyle.optimise.solvers import LBFGS
 
 solver = LBFGS(memory=0, least=2)
 image = torch.rand(1, 3, *json.loads(sys.argv[1]), generator=torch.Generator().manual_seed(0))
@@ -176,7 +177,7 @@ def test_running_out_says_what_would_fit(
     def fail(*_: object) -> None:
         raise error
 
-    monkeypatch.setattr(f"optistyle.objective.Objective.{method}", fail)
+    monkeypatch.setattr(f"optistyle.optimise.objective.Objective.{method}", fail)
     message = r"out of memory on cpu at 1024x683 px with encoder tiny: --size \d+ would fit$"
     with pytest.raises(InputError, match=message):
         next(run)

@@ -16,10 +16,10 @@ from torch import Tensor
 from optistyle import metrics
 from optistyle.encoders.vgg import VGG
 from optistyle.errors import InputError
-from optistyle.images import read
 from optistyle.metrics.chi_square import chi_square
 from optistyle.metrics.distances import content_distance, gram_distance
 from optistyle.metrics.self_similarity import PRESETS, descriptors, self_similarity
+from optistyle.pictures import read
 
 RC2021 = Path(__file__).parents[2] / "shared" / "images" / "rc2021"
 #: (style, content) -> published local self-similarity of AdaAttN's output.

@@ -17,7 +17,6 @@ from torch.nn import functional as F
 
 from optistyle.encoders.vgg import VGG
 from optistyle.errors import InputError
-from optistyle.images import read
 from optistyle.metrics import external
 from optistyle.metrics.cams import cams
 from optistyle.metrics.chi_square import chi_square
@@ -26,6 +25,7 @@ from optistyle.metrics.external import dists, lpips
 from optistyle.metrics.gaussians import bures_distance, single_image_frechet
 from optistyle.metrics.structural import LEAST_SIDE, ms_ssim, ssim
 from optistyle.metrics.uv_histogram import _histogram, uv_hellinger
+from optistyle.pictures import read
 from optistyle.statistics import moments
 
 cams_module = importlib.import_module("optistyle.metrics.cams")

@@ -12,7 +12,7 @@ from torch import Tensor
 from optistyle.encoders.vgg import VGG
 from optistyle.errors import InputError
 from optistyle.losses import AttentionGram, Content, GramStyle, Range, TotalVariation
-from optistyle.objective import Objective, Terms
+from optistyle.optimise.objective import Objective, Terms
 
 Picture = Callable[..., Tensor]
 
@@ -112,7 +112,7 @@ def test_large_images_keep_maps_in_bfloat16(
     image = picture(32, 48, seed=2)
     exact = build(TERMS)
     losses, gradient = exact.gradient(image)
-    monkeypatch.setattr("optistyle.solvers.COMPACT", 32 * 48)
+    monkeypatch.setattr("optistyle.optimise.solvers.COMPACT", 32 * 48)
     rounded = build(TERMS)
     assert exact.targets["content"].maps["relu4_2"].dtype == torch.float32
     assert rounded.targets["content"].maps["relu4_2"].dtype == torch.bfloat16

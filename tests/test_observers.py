@@ -13,15 +13,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from optistyle import images
+from optistyle import pictures
 from optistyle.encoders.vgg import VGG
 from optistyle.errors import InputError
-from optistyle.images import Picture
-from optistyle.observers import Checkpoint, Checkpoints, ProgressBar, Snapshots, Step
-from optistyle.optimise import Progress
+from optistyle.optimise.scale import Progress
+from optistyle.optimise.solvers import LBFGS
+from optistyle.pictures import Picture
 from optistyle.recipes import Recipe
 from optistyle.run import Run
-from optistyle.solvers import LBFGS
+from optistyle.run.observers import Checkpoint, Checkpoints, ProgressBar, Snapshots, Step
 
 Make = Callable[..., Tensor]
 SMALL = Recipe(size=48, scales=(32, 48), iterations=(4, 3))
@@ -82,7 +82,7 @@ def test_time_left_is_told_after_a_few_iterations(
     recipe = replace(SMALL, iterations=(6, 4))
     steps = list(Run(picture(40, 60, 1), picture(50, 44, 2), recipe, encoder=tiny))[2:]
     now, stream = 0.0, io.StringIO()
-    monkeypatch.setattr("optistyle.observers.time.monotonic", lambda: now)
+    monkeypatch.setattr("optistyle.run.observers.time.monotonic", lambda: now)
     bar = ProgressBar(stream, every=0)
     bar.started([((21, 32), 6), ((32, 48), 4)])
     for index, step in enumerate(steps):
@@ -110,18 +110,18 @@ def test_snapshots_show_what_would_be_saved(tiny: VGG, picture: Make, tmp_path: 
     run = Run(Picture(picture(40, 60, 1), alpha), picture(50, 44, 2), recipe, encoder=tiny)
     run.finish([Snapshots(tmp_path / "out.png", 3)])
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out-00003.png", "out-00006.png"]
-    early, late = (images.read(path) for path in sorted(tmp_path.iterdir()))
+    early, late = (pictures.read(path) for path in sorted(tmp_path.iterdir()))
     assert (early.width, late.width) == (32, 48)
     assert late.alpha is not None
     assert late.alpha[..., :20].max() < 0.1
-    colour = images.resize(picture(40, 60, 1), (32, 48))
+    colour = pictures.resize(picture(40, 60, 1), (32, 48))
     grey = late.pixels - late.pixels.mean(1, keepdim=True)
     assert (grey - (colour - colour.mean(1, keepdim=True)))[..., 28:].abs().mean() < 0.1
 
 
 def test_snapshots_never_overwrite_an_input(run: Run, tmp_path: Path) -> None:
     start = tmp_path / "out-00006.png"
-    images.write(start, torch.zeros(1, 3, 16, 16))
+    pictures.write(start, torch.zeros(1, 3, 16, 16))
     before = start.read_bytes()
     with pytest.raises(InputError, match=r"is the input .* as well"):
         run.finish([Snapshots(tmp_path / "out.png", 2, [start])])
@@ -138,7 +138,7 @@ def test_the_run_does_not_wait_for_a_snapshot(
         assert go.wait(60)
         written.append((path.name, picture.width))
 
-    monkeypatch.setattr(images, "write", write)
+    monkeypatch.setattr(pictures, "write", write)
     observer = Snapshots(tmp_path / "out.png", 3)
     observer.started(run.schedule)
     for step in run:
@@ -159,7 +159,7 @@ def test_a_snapshot_that_fails_ends_the_run(
     def full(path: Path, data: bytes) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(images, "write_whole", full)
+    monkeypatch.setattr("optistyle.pictures.writing.write_whole", full)
     with pytest.raises(InputError, match=f"out-0000{every}.png cannot be written: No space"):
         run.finish([Snapshots(tmp_path / "out.png", every)])
     assert len(run.checkpoint.trace) == {3: 6, 7: 7}[every]
@@ -180,7 +180,7 @@ def test_checkpoints_are_saved_every_so_often(
     saved: list[Checkpoint] = []
     monkeypatch.setattr(Checkpoint, "save", lambda self, path, identity: saved.append(self))
     now = 0.0
-    monkeypatch.setattr("optistyle.observers.time.monotonic", lambda: now)
+    monkeypatch.setattr("optistyle.run.observers.time.monotonic", lambda: now)
     observer = Checkpoints(tmp_path / "c", run.identity, every=2.5)
     for step in run:
         now += 1

@@ -14,9 +14,9 @@ from torch import Tensor
 
 from optistyle.encoders.vgg import VGG
 from optistyle.losses import Content, GramStyle
-from optistyle.objective import Objective, Reading
-from optistyle.optimise import EXPLODED, RETREATS, Progress, outcome, steps
-from optistyle.solvers import LBFGS, Adam, Solver
+from optistyle.optimise.objective import Objective, Reading
+from optistyle.optimise.scale import EXPLODED, RETREATS, Progress, outcome, steps
+from optistyle.optimise.solvers import LBFGS, Adam, Solver
 
 Picture = Callable[..., Tensor]
 SOLVERS = pytest.mark.parametrize("solver", [LBFGS(), Adam()], ids=lambda s: type(s).__name__)
@@ -112,7 +112,7 @@ def test_no_gradient_is_held_while_the_next_one_is_made(
     picture: Picture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of large images, where the state keeps it in half the memory."""
-    monkeypatch.setattr("optistyle.solvers.COMPACT", 16)
+    monkeypatch.setattr("optistyle.optimise.solvers.COMPACT", 16)
     made: list[weakref.ref[Tensor]] = []
 
     class Watched(Bowl):

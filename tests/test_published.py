@@ -20,7 +20,7 @@ from optistyle.baselines.base import Baseline
 from optistyle.baselines.codec import CONVOLUTIONS, Transfer
 from optistyle.encoders.vgg import VGG
 from optistyle.errors import InputError
-from optistyle.images import read, write
+from optistyle.pictures import read, write
 
 Make = Callable[..., Tensor]
 Tensors = dict[str, Tensor]

@@ -17,14 +17,15 @@ import torch
 from conftest import make_picture, make_tiny
 from torch import Tensor
 
-from optistyle import images, ranks
+from optistyle import pictures
 from optistyle.encoders.vgg import VGG
 from optistyle.errors import InputError
 from optistyle.losses import AttentionLocal, Content, GramStyle, TotalVariation, WassersteinStyle
-from optistyle.memory import Demand
-from optistyle.objective import Objective, Terms
-from optistyle.optimise import Progress, steps
-from optistyle.solvers import LBFGS
+from optistyle.machine import ranks
+from optistyle.optimise.objective import Objective, Terms
+from optistyle.optimise.scale import Progress, steps
+from optistyle.optimise.solvers import LBFGS
+from optistyle.run.plan import Demand
 
 LAYERS = frozenset({"relu1_1", "relu2_1"})
 Start = Callable[..., list[subprocess.Popen[str]]]
@@ -37,7 +38,7 @@ FAST += " --style-layers relu1_1,relu2_1"
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The working folder, with content.png, other.png and style.png."""
     for seed, name in enumerate(("content", "other", "style")):
-        images.write(tmp_path / f"{name}.png", make_picture(96, 128, seed))
+        pictures.write(tmp_path / f"{name}.png", make_picture(96, 128, seed))
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -161,7 +162,7 @@ def test_torchrun_paints_what_one_process_does(folder: Path) -> None:
     painted(*command(*options, "--tile", "off", "-o", "one.png"))
     _, plan = painted(*torchrun, *command(*options, "--tile", "64", "-o", "two.png"))
     assert "128x96 px in tiles of 64 px over 2 ranks, about " in plan
-    one, two = (images.read(name).pixels for name in ("one.png", "two.png"))
+    one, two = (pictures.read(name).pixels for name in ("one.png", "two.png"))
     assert float((one - two).abs().max()) < 1.01 / 255
     assert {path.name for path in folder.glob("two*")} == {"two.png", "two.json", "two-00005.png"}
 
@@ -201,7 +202,7 @@ def test_a_rank_that_is_lost_ends_the_others(
         f"optistyle: {line}: out.png holds the picture so far; --resume goes on"
     )
     assert "Traceback" not in said
-    assert images.read("out.png").width == 128
+    assert pictures.read("out.png").width == 128
     assert Path("out.png.checkpoint").exists()
 
 

@@ -7,8 +7,15 @@ from dataclasses import fields, replace
 
 import pytest
 
+from optistyle import choices
+from optistyle.baselines import MODELS
+from optistyle.encoders.kernels import KERNELS
+from optistyle.encoders.vgg import POOLINGS
+from optistyle.encoders.weights import SOURCES
 from optistyle.errors import InputError
-from optistyle.recipes import PARSERS, PRESETS, Recipe, preset
+from optistyle.optimise.solvers import SOLVERS
+from optistyle.recipes import PRESETS, Recipe, changed, preset, settings
+from optistyle.settings import spell
 
 
 def sides(recipe: Recipe, height: int, width: int) -> list[int]:
@@ -59,19 +66,51 @@ def test_original_size_and_single_scale() -> None:
 def test_explicit_scales() -> None:
     recipe = Recipe(scales=(128, 512), iterations=(30, 20))
     assert recipe.schedule(64, 64) == [((128, 128), 30), ((512, 512), 20)]
-    # The default size gives way to the last scale, another does not.
     assert sides(Recipe(scales=(64, 96)), 50, 50) == [64, 96]
-    with pytest.raises(InputError, match="last scale is 96 px, but --size is 128"):
-        Recipe(scales=(64, 96), size=128).schedule(50, 50)
+    assert sides(Recipe(scales=(64, 96), size=96), 50, 50) == [64, 96]
+
+
+@pytest.mark.parametrize("size", [128, 512])
+def test_a_size_that_contradicts_the_scales_is_refused(size: int) -> None:
+    with pytest.raises(InputError, match=f"last scale is 96 px, but the size is {size} px"):
+        Recipe(scales=(64, 96), size=size)
+    with pytest.raises(InputError, match="last scale is 96 px, but the photograph's longer side"):
+        Recipe(scales=(64, 96), size="original").schedule(50, size)
+
+
+def test_one_value_is_a_list_of_one() -> None:
+    assert Recipe(iterations=100) == Recipe(iterations=[100]) == Recipe(iterations=(100,))
+    assert Recipe(scales=256) == Recipe(scales=(256,))
+    assert Recipe(style_weights=2) == Recipe(style_weights=(2.0,))
+    assert Recipe(attention_layers=["conv3_1"]).attention_layers == {"relu3_1": 1.0}
+    assert Recipe(attention_layers="relu3_1:2").attention_layers == {"relu3_1": 2.0}
+
+
+def test_every_setting_can_be_set_back_to_its_default_by_text() -> None:
+    default = Recipe()
+    words = {"lr": "auto", "style_weights": "equal", "weights": "packaged"}
+    for name in settings():
+        text = words.get(name, spell(getattr(default, name)))
+        assert changed(default, {name: text}) == default, name
+    kept = Recipe(original_colors="luminance")
+    assert changed(kept, {"original_colors": "off"}) == default
+
+
+def test_every_choice_is_implemented() -> None:
+    assert tuple(POOLINGS) == choices.POOLINGS
+    assert tuple(SOLVERS) == choices.SOLVERS
+    assert ("auto", *KERNELS) == choices.KERNELS
+    assert ("auto", *SOURCES) == choices.ENCODERS
+    assert set(choices.WARM_STARTS) <= set(MODELS)
 
 
 def test_iterations_must_match_the_scales() -> None:
-    with pytest.raises(InputError, match=r"2 iteration counts for 3 scales \(256, 362, 512 px\)"):
+    with pytest.raises(InputError, match=r"iterations: got 2 for 3 scales \(256,362,512 px\)"):
         Recipe(iterations=(10, 5)).schedule(600, 600)
 
 
 def test_original_size_beyond_the_largest() -> None:
-    with pytest.raises(InputError, match="size 40000: allowed are 16 to 32768"):
+    with pytest.raises(InputError, match="size is 40000; give a whole number, 16 to 32768 px"):
         Recipe(size="original").schedule(16, 40_000)
 
 
@@ -91,19 +130,19 @@ NAN, INFINITY = float("nan"), float("inf")
         ({"gamma": INFINITY}, "gamma is inf"),
         ({"tv": -0.1}, "tv is"),
         ({"range": NAN}, "range is nan"),
-        ({"lr": 0.0}, "lr is 0.0; it must be a number above 0"),
-        ({"style_scale": NAN}, "style_scale is nan"),
+        ({"lr": 0.0}, "lr is 0.0; give a number above 0, or auto"),
+        ({"style_scale": NAN}, "style scale is nan"),
         ({"style_weights": (1.0, -1.0)}, "style weights"),
         ({"style_weights": (NAN,)}, "style weights"),
-        ({"style_weights": (0.0, 0.0)}, "not all 0"),
-        ({"size": 15}, "size 15: allowed are 16 to 32768 px"),
-        ({"size": 32_769}, "size 32769"),
-        ({"size": "huge"}, "size huge"),
+        ({"style_weights": (0.0, 0.0)}, "not all of them can be 0"),
+        ({"size": 15}, "size is 15; give a whole number, 16 to 32768 px, or auto, or original"),
+        ({"size": 32_769}, "size is 32769"),
+        ({"size": "huge"}, "size is 'huge'"),
         ({"iterations": ()}, "iterations"),
-        ({"iterations": (5, 0)}, "each must be 1 or more"),
+        ({"iterations": (5, 0)}, "iterations is 0; give a whole number, 1 or more"),
         ({"scales": "several"}, "unknown scales 'several'"),
-        ({"scales": ()}, "no scale is given"),
-        ({"scales": (8, 16)}, "scale 8"),
+        ({"scales": ()}, "scales is empty"),
+        ({"scales": (8, 16)}, "scales is 8"),
         ({"scales": (64, 32)}, "must grow"),
         ({"scales": (64, 64)}, "must grow"),
         ({"seed": -1}, "seed is -1"),
@@ -137,7 +176,7 @@ def test_conv_is_an_alias_of_relu() -> None:
 def test_shares() -> None:
     assert Recipe().shares(4) == [0.25] * 4
     assert Recipe(style_weights=(3.0, 1.0)).shares(2) == [0.75, 0.25]
-    with pytest.raises(InputError, match="2 style weights for 1 style image;"):
+    with pytest.raises(InputError, match="style weights: got 2 for 1 style image;"):
         Recipe(style_weights=(3.0, 1.0)).shares(1)
 
 
@@ -201,7 +240,7 @@ def test_a_recipe_does_not_change() -> None:
     ],
 )
 def test_parsers(name: str, text: str, value: object) -> None:
-    assert PARSERS[name](text) == value
+    assert getattr(changed(Recipe(size="auto"), {name: text}), name) == value
 
 
 @pytest.mark.parametrize(
@@ -209,5 +248,5 @@ def test_parsers(name: str, text: str, value: object) -> None:
     [("iterations", "ten"), ("iterations", "1,,2"), ("size", "12px"), ("scales", "1;2")],
 )
 def test_parsers_refuse(name: str, text: str) -> None:
-    with pytest.raises(InputError, match="is not"):
-        PARSERS[name](text)
+    with pytest.raises(InputError, match=f"{name} is .*; give a whole number"):
+        changed(Recipe(), {name: text})

@@ -17,7 +17,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from optistyle import images
+from optistyle import pictures
 from optistyle.cli import main
 
 SETTINGS = ["--encoder", "slim", "--device", "cpu", "--scales", "32,48,64"]
@@ -29,8 +29,8 @@ _processes.set_forkserver_preload(["optistyle.cli", "optistyle.run"])
 
 @pytest.fixture
 def inputs(tmp_path: Path, picture: Callable[..., Tensor]) -> list[str]:
-    images.write(tmp_path / "content.png", picture(64, 48, 1))
-    images.write(tmp_path / "style.png", picture(60, 70, 2))
+    pictures.write(tmp_path / "content.png", picture(64, 48, 1))
+    pictures.write(tmp_path / "style.png", picture(60, 70, 2))
     return [str(tmp_path / "content.png"), str(tmp_path / "style.png")]
 
 
@@ -125,7 +125,7 @@ def test_ctrl_c_twice_then_resume(inputs: list[str], folder: Path, optimizer: st
     manifest = json.loads((folder / "stopped.json").read_text())
     assert manifest["interrupted"]
     assert manifest["first"]["total"] > manifest["final"]["total"] > 0
-    assert images.read(folder / "stopped.png").height == 64
+    assert pictures.read(folder / "stopped.png").height == 64
     assert {path.name for path in folder.iterdir()} == {
         *("stopped.json", "stopped.png", "stopped.png.checkpoint"),
         *("whole.json", "whole.png"),
@@ -149,4 +149,4 @@ def test_ctrl_c_before_the_first_step(inputs: list[str], folder: Path) -> None:
     assert process.exitcode == 130, said
     assert "Traceback" not in said
     assert json.loads((folder / "out.json").read_text())["interrupted"]
-    assert images.read(folder / "out.png").height == 64
+    assert pictures.read(folder / "out.png").height == 64

@@ -12,15 +12,16 @@ import pytest
 import torch
 from torch import Tensor
 
-from optistyle import colors, images
+from optistyle import files, pictures, sizes
+from optistyle.choices import INITS
 from optistyle.encoders.vgg import VGG
 from optistyle.errors import InputError
-from optistyle.images import Picture
-from optistyle.objective import Objective
-from optistyle.observers import Observer, Step
-from optistyle.recipes import INITS, Recipe
+from optistyle.optimise.objective import Objective
+from optistyle.optimise.solvers import SOLVERS
+from optistyle.pictures import Picture, colors
+from optistyle.recipes import Recipe
 from optistyle.run import Run, stylize
-from optistyle.solvers import SOLVERS
+from optistyle.run.observers import Observer, Step
 
 Make = Callable[..., Tensor]
 
@@ -70,10 +71,10 @@ def test_first_and_final_are_of_clamped_pictures(pair: tuple[Tensor, Tensor], ti
     assert last.checkpoint.progress.image.max() > 1.01
     size = (32, 48)
     style = colors.match_histogram(pair[1], pair[0])
-    fitted = images.fit_area(50, 44, size[0] * size[1])
-    content = images.resize(pair[0], size)
+    fitted = sizes.fit_area(50, 44, size[0] * size[1])
+    content = pictures.resize(pair[0], size)
     objective = Objective.build(
-        tiny, run._terms, (content, None), [(images.resize(style, fitted), None)], [1.0]
+        tiny, run._terms, (content, None), [(pictures.resize(style, fitted), None)], [1.0]
     )
     assert result.final == pytest.approx(objective.evaluate(result.image), rel=1e-5)
     assert result.first == pytest.approx(objective.evaluate(content), rel=1e-5, abs=1e-9)
@@ -92,7 +93,7 @@ def test_same_seed_same_bytes(
 ) -> None:
     if init == "file":
         init = str(tmp_path / "start.png")
-        images.write(init, picture(20, 30, 5))
+        pictures.write(init, picture(20, 30, 5))
     recipe = replace(SMALL, init=init, optimizer=optimizer)
     torch.rand(3)  # the global generator is of no consequence
     first, again = (stylize(*pair, recipe, encoder=tiny) for _ in range(2))
@@ -150,7 +151,7 @@ def test_the_smallest_picture_with_the_packaged_encoder(picture: Make) -> None:
 
 def test_style_scale(pair: tuple[Tensor, Tensor], tiny: VGG) -> None:
     run = Run(*pair, replace(SMALL, style_scale=2.0), encoder=tiny)
-    assert run._style_size(Picture(pair[1]), (32, 48)) == images.fit_area(50, 44, 4 * 32 * 48)
+    assert run._style_size(Picture(pair[1]), (32, 48)) == sizes.fit_area(50, 44, 4 * 32 * 48)
     run = Run(*pair, replace(SMALL, style_scale=0.1), encoder=tiny)
     assert min(run._style_size(Picture(pair[1]), (32, 48))) == 16
 
@@ -180,10 +181,10 @@ def test_transparent_pixels_weigh_nothing(tiny: VGG, picture: Make) -> None:
 def test_alpha_is_resized_with_the_picture(tiny: VGG, picture: Make, tmp_path: Path) -> None:
     alpha = torch.ones(1, 1, 60, 80)
     alpha[..., :30, :] = 0
-    images.write(tmp_path / "content.png", Picture(picture(60, 80), alpha))
+    pictures.write(tmp_path / "content.png", Picture(picture(60, 80), alpha))
     result = stylize(tmp_path / "content.png", picture(32, 32), SMALL, encoder=tiny)
     result.save(tmp_path / "out.png")
-    saved = images.read(tmp_path / "out.png")
+    saved = pictures.read(tmp_path / "out.png")
     assert saved.alpha is not None
     assert saved.alpha.shape == (1, 1, 36, 48)
     assert saved.alpha[..., :15, :].max() < 0.05
@@ -221,7 +222,7 @@ def test_luminance_keeps_the_content_s_chroma(pair: tuple[Tensor, Tensor], tiny:
     assert step.picture().pixels.shape[-2:] == step.size
     run.finish()
     final = run.result().image
-    expected = images.resize(content, final.shape[-2:])
+    expected = pictures.resize(content, final.shape[-2:])
 
     def red_less_green(image: Tensor) -> Tensor:
         return (image[:, 0] - image[:, 1]).flatten()
@@ -356,7 +357,7 @@ def test_a_checkpoint_fits_its_own_run_only(
     Run(content, style, SMALL, encoder=tiny).resume(tmp_path / "c")
     other = VGG({k: 2 * w for k, w in tiny.convolutions().items()}, mean=tiny.mean, name="tiny")
     with monkeypatch.context() as patch:
-        patch.setattr("optistyle.run.versions", lambda: {"optistyle": "0.0.1"})
+        patch.setattr("optistyle.run.runner.versions", lambda: {"optistyle": "0.0.1"})
         earlier = Run(content, style, SMALL, encoder=tiny)
     for changed in (
         earlier,
@@ -408,7 +409,7 @@ def test_divergence_is_reported(pair: tuple[Tensor, Tensor], tiny: VGG) -> None:
 
 
 def test_manifest(pair: tuple[Tensor, Tensor], tiny: VGG, tmp_path: Path) -> None:
-    images.write(tmp_path / "style.png", pair[1])
+    pictures.write(tmp_path / "style.png", pair[1])
     result = stylize(pair[0], tmp_path / "style.png", SMALL, encoder=tiny)
     manifest = json.loads(json.dumps(result.manifest(), allow_nan=False))
     assert Recipe.from_dict(manifest["recipe"]) == replace(
@@ -417,7 +418,7 @@ def test_manifest(pair: tuple[Tensor, Tensor], tiny: VGG, tmp_path: Path) -> Non
     assert manifest["inputs"]["styles"] == [
         {
             "path": str((tmp_path / "style.png").resolve()),
-            "sha256": images.digest(tmp_path / "style.png"),
+            "sha256": files.digest(tmp_path / "style.png"),
         }
     ]
     assert set(manifest["inputs"]["content"]) == {"sha256"}
@@ -441,10 +442,10 @@ def test_auto_is_recorded_as_what_it_was(pair: tuple[Tensor, Tensor]) -> None:
     ("changes", "message"),
     [
         ({"alpha": 0.0, "beta": 0.0, "gamma": 0.0, "range": 0.0}, "all weights are 0"),
-        ({"style_weights": (1.0, 2.0)}, "2 style weights for 1 style image"),
+        ({"style_weights": (1.0, 2.0)}, "style weights: got 2 for 1 style image"),
         ({"content_layers": {"relu5_4": 1.0}}, "layer of encoder tiny 'relu5_4'"),
         ({"init": "nowhere.png"}, "neither a file nor one of content, style, noise, grey"),
-        ({"iterations": (1, 2, 3)}, "3 iteration counts for 2 scales"),
+        ({"iterations": (1, 2, 3)}, "iterations: got 3 for 2 scales"),
         ({"scales": (16, 48)}, "shorter side must be at least 16 px"),
     ],
 )

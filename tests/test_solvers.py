@@ -12,9 +12,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from optistyle import solvers
 from optistyle.errors import InputError
-from optistyle.solvers import LBFGS, Adam, Solver, State, _spread
+from optistyle.optimise import solvers
+from optistyle.optimise.solvers import LBFGS, Adam, Solver, State, _spread
 
 Function = Callable[[Tensor], Tensor]
 
@@ -240,7 +240,7 @@ def test_lbfgs_in_many_passes_is_the_same(
 ) -> None:
     start = torch.rand(1, 3, 9, 13, generator=generator, dtype=torch.float64)
     whole, _ = run(LBFGS(), quartic, start, 25)
-    monkeypatch.setattr("optistyle.solvers._BLOCK", block)
+    monkeypatch.setattr("optistyle.optimise.solvers._BLOCK", block)
     parts, _ = run(LBFGS(), quartic, start, 25)
     for a, b in zip(whole, parts, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-12)
@@ -253,7 +253,7 @@ def test_spread_in_bands_is_the_same(
     """Bands of 64 rows, the last of one row, of two, and of one less than a whole band."""
     image = torch.rand(1, 3, height, 65, generator=generator, dtype=torch.float64)
     whole = _spread(image, 1.2, image.dtype)
-    monkeypatch.setattr("optistyle.solvers._BLOCK", 1)
+    monkeypatch.setattr("optistyle.optimise.solvers._BLOCK", 1)
     torch.testing.assert_close(_spread(image, 1.2, image.dtype), whole, rtol=1e-13, atol=0)
 
 
@@ -444,7 +444,7 @@ def test_lbfgs_keeps_large_images_pairs_in_bfloat16(
         return (scale * (x - 0.5).square()).sum()
 
     exact = run(replace(PLAIN, memory=0, least=3), bowl, image, 25)[0][-1]
-    monkeypatch.setattr("optistyle.solvers.COMPACT", 20)
+    monkeypatch.setattr("optistyle.optimise.solvers.COMPACT", 20)
     iterates, state = run(replace(PLAIN, memory=0, least=3), bowl, image, 25)
     close = iterates[-1]
     assert close.dtype == torch.float32

@@ -25,7 +25,7 @@ from optistyle.experiments.engines import Event
 from optistyle.experiments.grid import Job
 from optistyle.experiments.sweep import sweep
 from optistyle.experiments.work import Failure, Outcome, Worker
-from optistyle.images import read, write
+from optistyle.pictures import read, write
 
 QUICK = "[settings]\nencoder = 'slim'\nsize = 32\nscales = 'single'\niterations = [3]\n"
 #: Long enough to be killed in: seconds.

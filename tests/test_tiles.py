@@ -9,10 +9,10 @@ import torch
 from conftest import make_tiny
 from torch import Tensor
 
-from optistyle import tiles
-from optistyle.encoders.layers import BLOCK_STARTS, DIFFERENCES, IMAGE, POOL5, reach
-from optistyle.encoders.vgg import PADDINGS, POOLINGS, VGG
+from optistyle.choices import PADDINGS
+from optistyle.encoders.vgg import POOLINGS, VGG
 from optistyle.errors import InputError
+from optistyle.layers import BLOCK_STARTS, DIFFERENCES, IMAGE, POOL5, reach
 from optistyle.losses import (
     AttentionGram,
     AttentionLocal,
@@ -23,7 +23,8 @@ from optistyle.losses import (
     TotalVariation,
     WassersteinStyle,
 )
-from optistyle.objective import Objective, Terms
+from optistyle.optimise import tiles
+from optistyle.optimise.objective import Objective, Terms
 
 Picture = Callable[..., Tensor]
 

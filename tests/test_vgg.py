@@ -13,7 +13,6 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn import functional as F
 
 from optistyle.encoders import formats
-from optistyle.encoders.layers import DIFFERENCES, IMAGE, RELUS
 from optistyle.encoders.vgg import (
     POOLINGS,
     RAREST,
@@ -24,6 +23,7 @@ from optistyle.encoders.vgg import (
     normalise,
 )
 from optistyle.errors import InputError
+from optistyle.layers import DIFFERENCES, IMAGE, RELUS
 from optistyle.statistics import pointwise
 
 Picture = Callable[..., Tensor]

@@ -13,12 +13,13 @@ from conftest import random_convolutions
 from torch import Tensor
 from torch.nn import functional as F
 
-from optistyle import encoders, memory, stylize
+from optistyle import encoders, stylize
 from optistyle.encoders import kernels, winograd
 from optistyle.encoders.vgg import VGG
 from optistyle.errors import InputError
-from optistyle.objective import Objective
+from optistyle.optimise.objective import Objective
 from optistyle.recipes import Recipe
+from optistyle.run import plan as plans
 from optistyle.run import terms
 
 needs_ncnn = pytest.mark.skipif(not winograd.available(), reason="ncnn is not installed")
@@ -186,9 +187,9 @@ def test_the_plan_counts_filters_and_workspace() -> None:
         content_layers={"relu3_2": 1}, style_layers={"relu3_1": 1}, attention_layers={"relu3_1": 1}
     )
     used = frozenset({"relu3_1", "relu3_2", "image"})
-    needs = memory.Needs.of(wide(), terms(recipe))
+    needs = plans.Needs.of(wide(), terms(recipe))
     ours, theirs = (
-        memory.Demand(wide(kernels=name), used, needs=needs).bytes(256, 256)
+        plans.Demand(wide(kernels=name), used, needs=needs).bytes(256, 256)
         for name in ("winograd", "torch")
     )
     filters = 12 * 4 * 9 * (64 * 128 + 128 * 128)
@@ -216,7 +217,8 @@ def test_tiles_are_the_whole(generator: torch.Generator) -> None:
 def test_large_blocks_are_kept_and_given_back() -> None:
     program = """if True:
         import ctypes, json, platform, resource, torch
-        from optistyle import heap, memory
+        from optistyle.machine import heap, memory
+        from optistyle.run import plan as plans
         torch.set_num_threads(1)
         library = ctypes.CDLL(None)
         library.malloc.restype = ctypes.c_void_p

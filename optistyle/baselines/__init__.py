@@ -12,7 +12,7 @@ import torch
 from safetensors import torch as safetensors
 from torch import Tensor
 
-from optistyle import encoders, images
+from optistyle import encoders, files
 from optistyle.baselines import adjustable, johnson, published
 from optistyle.baselines.adaattn import AdaAttN
 from optistyle.baselines.adain import AdaIN, MultiAdaIN
@@ -208,4 +208,4 @@ def save(model: Baseline, name: str, path: Path, notes: Mapping[str, object] | N
     known = {"model": name, **({"encoder": encoder.name} if encoder else {}), **(notes or {})}
     # One key: safetensors writes several in any order, and bytes are to repeat.
     data = safetensors.save(tensors, {_KEY: json.dumps(known)})
-    images.write_whole(path.resolve(), data)
+    files.write_whole(path.resolve(), data)

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 
 import torch
 
-from optistyle import colors, images
+from optistyle import pictures, sizes
 from optistyle.baselines.base import Alpha, Baseline
 from optistyle.baselines.codec import LEAST
-from optistyle.images import Picture
+from optistyle.pictures import Picture, colors
 
 
 def paint(
@@ -36,11 +36,11 @@ def paint(
     looks = []
     for style in styles:
         look = colors.recolour(style, content, original_colors)
-        area = images.fit_area(style.height, style.width, math.prod(size), LEAST)
-        looks.append(images.resize(look.pixels, area).to(device))
-    small = images.resize(content.pixels, size)
+        area = sizes.fit_area(style.height, style.width, math.prod(size), LEAST)
+        looks.append(pictures.resize(look.pixels, area).to(device))
+    small = pictures.resize(content.pixels, size)
     painted = model.stylize(small.to(device), looks, shares=shares, alpha=alpha).cpu()
     if original_colors == "luminance":
         painted = colors.keep_luminance(painted, small)
-    see_through = None if content.alpha is None else images.resize(content.alpha, size)
+    see_through = None if content.alpha is None else pictures.resize(content.alpha, size)
     return Picture(painted, see_through)

@@ -9,9 +9,10 @@ import torch
 from torch import Tensor
 
 from optistyle.encoders.vgg import VGG
-from optistyle.images import fit_area, resize
 from optistyle.losses.gram import gram_distance
-from optistyle.objective import digest
+from optistyle.optimise.objective import digest
+from optistyle.pictures import resize
+from optistyle.sizes import fit_area
 
 #: Pixels of the painting: strokes are to have the size that they have in a picture of 512 px.
 AREA = 512 * 512

@@ -13,15 +13,13 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
-from optistyle import devices
+from optistyle.choices import ENCODERS
 from optistyle.encoders import formats, weights
 from optistyle.encoders.kernels import check, fastest
 from optistyle.encoders.procedural import calibration_images
 from optistyle.encoders.vgg import VGG, mean_activations, normalise
 from optistyle.errors import InputError, unknown
-
-#: The names that `load` takes; ``auto`` is ``vgg19`` on a GPU and ``slim`` on a CPU.
-ENCODERS = ("auto", *weights.SOURCES)
+from optistyle.machine import devices
 
 #: Part of the cache's file names: raise it when the calibration pictures change.
 _CALIBRATION = 2

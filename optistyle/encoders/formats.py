@@ -14,8 +14,8 @@ from difflib import get_close_matches
 import torch
 from torch import Tensor
 
-from optistyle.encoders.layers import BLOCKS, CHANNELS, PARTS, RELUS
 from optistyle.errors import InputError
+from optistyle.layers import BLOCKS, CHANNELS, PARTS, RELUS
 
 Tensors = Mapping[str, Tensor]
 

@@ -14,14 +14,13 @@ from pathlib import Path
 import platformdirs
 import torch
 
+from optistyle import choices
 from optistyle.encoders import winograd
-from optistyle.encoders.layers import BLOCK_STARTS
 from optistyle.encoders.vgg import KERNELS, VGG
 from optistyle.errors import InputError, unknown
-from optistyle.images import write_whole
+from optistyle.files import write_whole
+from optistyle.layers import BLOCK_STARTS
 
-#: The names that `load` takes; ``auto`` is what `fastest` finds.
-CHOICES = ("auto", *KERNELS)
 #: Side of the picture that is timed, in pixels, and how often.
 _SIDE, _ROUNDS = 256, 10
 #: What others than torch's may take of their time at the most, to be chosen.
@@ -30,8 +29,8 @@ _WORTH = 0.9
 
 def check(kernels: str, precision: str, device: torch.device) -> None:
     """Raise `InputError` where kernels that were asked for cannot run."""
-    if kernels not in CHOICES:
-        raise unknown("kernels", kernels, CHOICES)
+    if kernels not in choices.KERNELS:
+        raise unknown("kernels", kernels, choices.KERNELS)
     if kernels != "winograd":
         return
     if device.type != "cpu" or precision != "float32":

@@ -10,11 +10,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from optistyle import devices
-from optistyle.devices import PRECISIONS
+from optistyle.choices import PADDINGS, PRECISIONS
 from optistyle.encoders import winograd
-from optistyle.encoders.layers import DIFFERENCES, IMAGE, PARTS, PIXELS, POOL5, RELUS
 from optistyle.errors import InputError, unknown
+from optistyle.layers import DIFFERENCES, IMAGE, PARTS, PIXELS, POOL5, RELUS
+from optistyle.machine import devices
 from optistyle.statistics import pointwise
 
 #: Layer name -> (1, N, H, W) activations; the names of `layers.PIXELS` stand for the image itself.
@@ -28,9 +28,6 @@ POOLINGS: Mapping[str, Callable[[Tensor], Tensor]] = {
     "max": lambda x: F.max_pool2d(x, 2),
     "l2": lambda x: F.lp_pool2d(x, 2.0, 2),
 }
-
-#: ``reflect`` has cleaner borders; ``zeros`` is what the published networks were trained with.
-PADDINGS = ("reflect", "zeros")
 
 #: The lowest mean activation, relative to the layer's median, that normalisation divides by.
 RAREST = 0.3

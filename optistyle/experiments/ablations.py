@@ -14,13 +14,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from optistyle import images
-from optistyle.encoders.layers import BLOCK_STARTS, POOL5
+from optistyle import pictures
 from optistyle.errors import InputError, unknown
-from optistyle.experiments import grid, plots, report
+from optistyle.experiments import grid, report
 from optistyle.experiments.engines import Engine
 from optistyle.experiments.runs import finished
 from optistyle.experiments.sweep import Summary, sweep
+from optistyle.layers import BLOCK_STARTS, POOL5
+from optistyle.pictures import plots
 from optistyle.recipes import changed, preset
 
 METRICS = ("content_distance", "gram_distance", "self_similarity", "strays")
@@ -187,7 +188,7 @@ def ablate(
         for pair in pairs
     ]
     figure = output / "figure.jpg"
-    images.write(figure, images.sheet(rows, ["content", "style", *recipes]), quality=88)
+    pictures.write(figure, pictures.sheet(rows, ["content", "style", *recipes]), quality=88)
     table = {}
     for label in recipes:
         manifests = [at[1] for pair in pairs if (at := found(pair, label))]

@@ -16,15 +16,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from optistyle import images
-from optistyle.encoders import layers as names
+from optistyle import layers as names
+from optistyle import pictures, sizes
 from optistyle.encoders import load
 from optistyle.encoders.vgg import VGG
 from optistyle.errors import InputError
-from optistyle.experiments import plots
-from optistyle.images import Picture
 from optistyle.losses.attention import pairing
 from optistyle.losses.base import Reference
+from optistyle.pictures import Picture, plots
 from optistyle.recipes import Recipe
 from optistyle.run import ImageLike, as_picture
 from optistyle.statistics import Correspondence, correspond, log_attention
@@ -106,8 +105,8 @@ class Explorer:
         self.content, self.style = as_picture(content), as_picture(style)
         Recipe(size=size)  # in range?
         encoder = encoder or load("slim")
-        small = images.fit_longer_side(self.content.height, self.content.width, size)
-        area = images.fit_area(self.style.height, self.style.width, math.prod(small))
+        small = sizes.fit_longer_side(self.content.height, self.content.width, size)
+        area = sizes.fit_area(self.style.height, self.style.width, math.prod(small))
         with torch.no_grad():
             self._content, self._style = (
                 _measure(picture, at, encoder, self.layers)
@@ -173,7 +172,7 @@ class Explorer:
         Every position brings its whole cell of the style: that of its best match, or the one about
         its expected match.
         """
-        size = images.fit_longer_side(
+        size = sizes.fit_longer_side(
             self.content.height, self.content.width, max(self._size(self._content))
         )
         ys = (torch.arange(size[0]) + 0.5) / size[0]
@@ -186,7 +185,7 @@ class Explorer:
         )
         source = target[:, row][:, :, column] + within * torch.tensor(field.cell).view(2, 1, 1)
         grid = (2 * source.flip(0).permute(1, 2, 0) - 1)[None]
-        style = images.resize(self.style.pixels, self._size(self._style))
+        style = pictures.resize(self.style.pixels, self._size(self._style))
         return F.grid_sample(
             style, grid.to(style), mode="bilinear", padding_mode="border", align_corners=False
         ).clamp(0, 1)
@@ -200,10 +199,10 @@ class Explorer:
 def _measure(
     picture: Picture, size: tuple[int, int], encoder: VGG, layers: Sequence[str]
 ) -> Reference:
-    pixels = images.resize(picture.pixels, size).to(encoder.device)
+    pixels = pictures.resize(picture.pixels, size).to(encoder.device)
     alpha = picture.alpha
     if alpha is not None:
-        alpha = images.resize(alpha, size).to(encoder.device)
+        alpha = pictures.resize(alpha, size).to(encoder.device)
     return Reference(encoder(pixels, {names.IMAGE, *layers}), alpha)
 
 
@@ -222,11 +221,11 @@ def figure(explorer: Explorer, points: Sequence[Point]) -> Figure:
     figure, axes = plots.axes(len(rows), 1 + len(explorer.layers))
     _hide_ticks(axes)
     for (left, *rest), row in zip(axes, rows, strict=True):
-        left.imshow(images.to_uint8(content.pixels))
+        left.imshow(pictures.to_uint8(content.pixels))
         left.plot(*row[0].point, "o", color="red", markeredgecolor="white", markersize=7)
         left.set_title(f"content at {row[0].point[0]:g},{row[0].point[1]:g}", fontsize=9)
         for axis, found in zip(rest, row, strict=True):
-            grey = images.to_uint8(style.pixels).mean(2)
+            grey = pictures.to_uint8(style.pixels).mean(2)
             axis.imshow(grey, cmap="gray", vmin=0, vmax=255)
             # Logarithms, from the median up: the weights themselves are often one bright dot.
             logs = found.log_weights
@@ -252,14 +251,14 @@ def warps(explorer: Explorer) -> Figure:
     """The style warped to the content: a row for the best match, one for the expected one."""
     figure, axes = plots.axes(2, 1 + len(explorer.layers))
     _hide_ticks(axes)
-    axes[0][0].imshow(images.to_uint8(explorer.content.pixels))
+    axes[0][0].imshow(pictures.to_uint8(explorer.content.pixels))
     axes[0][0].set_title("content", fontsize=9)
-    axes[1][0].imshow(images.to_uint8(explorer.style.pixels))
+    axes[1][0].imshow(pictures.to_uint8(explorer.style.pixels))
     axes[1][0].set_title("style", fontsize=9)
     for column, layer in enumerate(explorer.layers, start=1):
         field = explorer.field(layer)
         for row, expected in enumerate((False, True)):
-            axes[row][column].imshow(images.to_uint8(explorer.warp(field, expected=expected)))
+            axes[row][column].imshow(pictures.to_uint8(explorer.warp(field, expected=expected)))
             how = "expected match" if expected else "best match"
             axes[row][column].set_title(f"{layer}: {how}", fontsize=9)
     return figure

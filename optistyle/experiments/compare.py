@@ -38,16 +38,19 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from optistyle import baselines, devices, images, metrics
+from optistyle import baselines, files, metrics, pictures, sizes
 from optistyle.baselines.paint import paint
+from optistyle.choices import WARM_STARTS
 from optistyle.encoders.vgg import VGG
 from optistyle.errors import InputError, unknown
-from optistyle.experiments import plots, report
+from optistyle.experiments import report
 from optistyle.experiments.intervals import Interval, bootstrap
 from optistyle.experiments.work import judge_name, judging_encoder
-from optistyle.images import Picture
-from optistyle.recipes import LARGEST, SMALLEST, WARM_STARTS, Recipe
+from optistyle.machine import devices
+from optistyle.pictures import Picture, plots
+from optistyle.recipes import Recipe
 from optistyle.run import load_encoder, resolved, stylize
+from optistyle.sizes import LARGEST, SMALLEST
 
 PAGE = "report.html"
 #: Measured unless others are asked for.
@@ -189,7 +192,7 @@ def cases(
     if output.resolve() in inputs | {folder.resolve() for folder in existing.values()}:
         raise InputError(f"{output} is a folder of inputs: choose another -o")
     _check_pattern(pattern, pairs if existing else ())
-    digests = {file: images.digest(file) for file in dict.fromkeys(x for p in pairs for x in p)}
+    digests = {file: files.digest(file) for file in dict.fromkeys(x for p in pairs for x in p)}
     found = []
     for method in everyone:
         folder, key = existing.get(method), _key(method, size, existing, encoder)
@@ -227,7 +230,7 @@ def _key(method: str, size: int, existing: Mapping[str, Path], encoder: str) -> 
         recipe = resolved(replace(OPTIMISERS[method], encoder=encoder))
         made = [{**recipe.as_dict(), "device": "auto"}, size]
     elif baselines.packaged(method).is_file():
-        made = [images.digest(baselines.packaged(method)), size]
+        made = [files.digest(baselines.packaged(method)), size]
     else:
         raise InputError(
             f"no weights of {method} are here; make them with optistyle train {method}"
@@ -277,7 +280,7 @@ def compare(
     _check_needs({name for case in left for name in case.names})
     try:
         output.mkdir(parents=True, exist_ok=True)
-        images.check_place(output / PAGE)
+        files.check_place(output / PAGE)
         with tqdm(
             total=len(todo), initial=len(rows), unit="picture", file=stream, disable=stream is None
         ) as bar:
@@ -285,7 +288,7 @@ def compare(
                 rows[case] = row
                 if "error" not in row:
                     case.row.parent.mkdir(parents=True, exist_ok=True)
-                    images.write_whole(case.row.resolve(), json.dumps(row).encode())
+                    files.write_whole(case.row.resolve(), json.dumps(row).encode())
                 bar.update()
         if len(rows) < len(todo):
             finished = sum("error" not in row for row in rows.values())
@@ -319,7 +322,7 @@ def done(case: Case) -> dict[str, Any] | None:
     """The row of a case that is done with these metrics, of this very picture, by this judge."""
     try:
         row: dict[str, Any] = json.loads(case.row.read_text(encoding="utf-8"))
-        same = row["picture sha256"] == images.digest(case.picture) and row["judge"] == judge_name()
+        same = row["picture sha256"] == files.digest(case.picture) and row["judge"] == judge_name()
         if not same or not set(case.names) <= set(row):
             return None
         return {k: x for k, x in row.items() if k not in metrics.METRICS or k in case.names}
@@ -378,13 +381,13 @@ def perform(case: Case) -> dict[str, Any]:
         "style": case.style.name,
     }
     try:
-        content, style = images.read(case.content), images.read(case.style)
+        content, style = pictures.read(case.content), pictures.read(case.style)
         if case.size is not None and not case.picture.is_file():
             case.picture.parent.mkdir(parents=True, exist_ok=True)
-            images.write(case.picture, _paint(case, content, style))
-        output = images.read(case.picture)
+            pictures.write(case.picture, _paint(case, content, style))
+        output = pictures.read(case.picture)
         found, notes = judge(output.pixels, content.pixels, style.pixels, case.names)
-        sha = images.digest(case.picture)
+        sha = files.digest(case.picture)
         return {**row, **found, **notes, "judge": judge_name(), "picture sha256": sha}
     except InputError as error:
         return {**row, "error": str(error)}
@@ -404,10 +407,10 @@ def judge(
     notes = {}
     if content.shape[-2:] != output.shape[-2:]:
         notes["resized"] = f"content from {content.shape[-1]}x{content.shape[-2]}"
-        content = images.resize(content, (height, width))
+        content = pictures.resize(content, (height, width))
     if style.shape[-2] * style.shape[-1] != height * width:
-        area = images.fit_area(style.shape[-2], style.shape[-1], height * width)
-        style = images.resize(style, area)
+        area = sizes.fit_area(style.shape[-2], style.shape[-1], height * width)
+        style = pictures.resize(style, area)
     return metrics.measure(names, output, content, [(style, 1.0)], judging_encoder()), notes
 
 
@@ -416,7 +419,7 @@ def _paint(case: Case, content: Picture, style: Picture) -> Picture:
     if case.method in OPTIMISERS:
         recipe, network = _optimiser(case.method, case.encoder)
         return stylize(content, style, replace(recipe, size=case.size), encoder=network).picture
-    at = images.fit_longer_side(content.height, content.width, case.size)
+    at = sizes.fit_longer_side(content.height, content.width, case.size)
     return paint(_model(case.method), content, [style], at)
 
 
@@ -490,7 +493,7 @@ def _at_no_gap(points: np.ndarray) -> np.ndarray:
 def _write(found: Comparison, todo: Sequence[Case], output: Path) -> None:
     """Tables, figures (where matplotlib is installed) and the page."""
     report.table([_flat(row) for row in found.rows], output)
-    images.write_whole((output / "means.md").resolve(), markdown(found).encode())
+    files.write_whole((output / "means.md").resolve(), markdown(found).encode())
     facts = {
         "means": found.means,
         "differences": found.differences,
@@ -498,10 +501,10 @@ def _write(found: Comparison, todo: Sequence[Case], output: Path) -> None:
         "failed": [row for row in found.rows if "error" in row],
     }
     text = json.dumps(facts, indent=1, default=vars)
-    images.write_whole((output / "findings.json").resolve(), text.encode())
+    files.write_whole((output / "findings.json").resolve(), text.encode())
     with contextlib.suppress(InputError):  # matplotlib is an extra
         draw(found, todo, output)
-    images.write_whole((output / PAGE).resolve(), page(found, todo).encode())
+    files.write_whole((output / PAGE).resolve(), page(found, todo).encode())
 
 
 def _flat(row: Mapping[str, Any]) -> dict[str, Any]:
@@ -618,7 +621,7 @@ def _histograms(found: Comparison, todo: Sequence[Case], path: Path) -> None:
         distance, case = sorted(own, key=lambda pair: pair[0])[len(own) // 2]
         for index, (axis, name) in enumerate(zip(line, ("red", "green", "blue"), strict=True)):
             for file, filled in ((case.style, True), (case.picture, False)):
-                values = 255 * images.read(file).pixels[0, index].flatten().numpy()
+                values = 255 * pictures.read(file).pixels[0, index].flatten().numpy()
                 style = {"alpha": 0.4, "color": name} if filled else {"color": "black"}
                 kind = "stepfilled" if filled else "step"
                 axis.hist(values, 64, range=(0, 255), density=True, histtype=kind, **style)

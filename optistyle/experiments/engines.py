@@ -28,7 +28,7 @@ import torch
 from optistyle.errors import InputError
 from optistyle.experiments.grid import FILES, Job
 from optistyle.experiments.work import Failure, Outcome, Worker
-from optistyle.images import digest, write_whole
+from optistyle.files import digest, write_whole
 from optistyle.recipes import changed
 
 #: How often a job is tried whose worker dies.

@@ -32,9 +32,11 @@ from pathlib import Path
 from typing import Any
 
 from optistyle import metrics
+from optistyle.choices import INITS
 from optistyle.errors import InputError, unknown
-from optistyle.images import digest
-from optistyle.recipes import INITS, Recipe, changed, preset, spell
+from optistyle.files import digest
+from optistyle.recipes import Recipe, changed, preset
+from optistyle.settings import spell
 
 if sys.version_info >= (3, 11):
     import tomllib

@@ -14,10 +14,11 @@ from typing import Any
 
 from torch import Tensor
 
-from optistyle import images
+from optistyle import files, pictures, sizes
 from optistyle.experiments.grid import Job, caption, varied
 from optistyle.experiments.runs import MANIFEST, finished
-from optistyle.recipes import Recipe, spell
+from optistyle.recipes import Recipe
+from optistyle.settings import spell
 
 Row = Mapping[str, Any]
 _THUMBNAIL, _CELL = 192, 320  # longer sides in px, on the page and on the sheet
@@ -44,7 +45,7 @@ def table(rows: Sequence[Row], folder: Path) -> Path:
         writer.writeheader()
         writer.writerows(rows)
         path = folder / "results.csv"
-        images.write_whole(path.resolve(), text.getvalue().encode())
+        files.write_whole(path.resolve(), text.getvalue().encode())
         return path
     # Columns of numbers and texts alike, as size 512 and 'original' may be, become texts.
     values = {name: [row.get(name) for row in rows] for name in columns}
@@ -54,7 +55,7 @@ def table(rows: Sequence[Row], folder: Path) -> Path:
     buffer = io.BytesIO()
     parquet.write_table(pyarrow.table(values), buffer)
     path = folder / "results.parquet"
-    images.write_whole(path.resolve(), buffer.getvalue())
+    files.write_whole(path.resolve(), buffer.getvalue())
     return path
 
 
@@ -72,15 +73,15 @@ def contact_sheet(jobs: Sequence[Job], folders: Sequence[Path], path: Path) -> P
         return None
     blank = next(iter(cells.values())).new_ones(1, 3, 16, 16)
     rows = [[cells.get((pair, setting), blank) for setting in across] for pair in down]
-    images.write(path, images.sheet(rows, across, row_labels=down))
+    pictures.write(path, pictures.sheet(rows, across, row_labels=down))
     return path
 
 
 def small(path: Path, side: int) -> Tensor:
     """The picture in a file, (1, 3, H, W) in [0, 1], with that longer side in px."""
-    picture = images.read(path)
-    size = images.fit_longer_side(picture.height, picture.width, side)
-    return images.resize(picture.pixels, size)
+    picture = pictures.read(path)
+    size = sizes.fit_longer_side(picture.height, picture.width, side)
+    return pictures.resize(picture.pixels, size)
 
 
 def page(jobs: Sequence[Job], rows: Sequence[Row], folders: Sequence[Path], path: Path) -> Path:
@@ -100,7 +101,7 @@ def page(jobs: Sequence[Job], rows: Sequence[Row], folders: Sequence[Path], path
     title = f"{len(rows)} runs" + f", {failed} failed" * bool(failed)
     note = "Losses are weighted, of the picture as saved."
     text = sortable(title, note, ("picture", *shown, "loss"), body)
-    images.write_whole(path.resolve(), text.encode())
+    files.write_whole(path.resolve(), text.encode())
     return path
 
 
@@ -143,7 +144,7 @@ def thumbnail(path: Path) -> str:
 
 def thumbnail_data(path: Path) -> str:
     """A small picture as a ``data:`` address."""
-    data = images.encode(small(path, _THUMBNAIL), "JPEG", quality=85)
+    data = pictures.encode(small(path, _THUMBNAIL), "JPEG", quality=85)
     return f"data:image/jpeg;base64,{base64.b64encode(data).decode()}"
 
 

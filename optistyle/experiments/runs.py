@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from optistyle import images
+from optistyle import files
 from optistyle.experiments.grid import Job
 
 #: Written last: a run that has it is finished.
@@ -26,4 +26,4 @@ def finished(folder: Path, job: Job) -> dict[str, Any] | None:
 
 def write_json(path: Path, value: Any) -> None:
     """Write a value as JSON, whole or not at all."""
-    images.write_whole(path, json.dumps(value, indent=1).encode())
+    files.write_whole(path, json.dumps(value, indent=1).encode())

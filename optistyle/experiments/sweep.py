@@ -26,7 +26,7 @@ from typing import Any, TextIO
 
 from tqdm import tqdm
 
-from optistyle import images
+from optistyle import files, pictures
 from optistyle.errors import InputError
 from optistyle.experiments import report
 from optistyle.experiments.engines import Engine, local
@@ -113,7 +113,7 @@ def _measure_anew(jobs: Sequence[Job], output: Path) -> None:
         if manifest is None:
             continue
         with contextlib.suppress(InputError):  # without its picture the run is repeated
-            picture = images.read(folder / "picture.png")
+            picture = pictures.read(folder / "picture.png")
             manifest["judge"], manifest["metrics"] = worker.judge(job, picture.pixels)
             write_json(folder.resolve() / MANIFEST, manifest)
 
@@ -178,8 +178,8 @@ def _write(folder: Path, job: Job, news: Outcome | Failure) -> None:
     if isinstance(news, Failure):
         write_json(folder.resolve() / _FAILURE, {"key": job.key, "message": news.message})
         return
-    images.write_whole(folder.resolve() / "picture.png", news.png)
-    images.write_whole(folder.resolve() / "trace.csv", _csv(news.manifest["trace"]).encode())
+    files.write_whole(folder.resolve() / "picture.png", news.png)
+    files.write_whole(folder.resolve() / "trace.csv", _csv(news.manifest["trace"]).encode())
     write_json(folder.resolve() / MANIFEST, {"key": job.key, **news.manifest})
 
 

@@ -11,15 +11,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from optistyle import encoders, images, metrics
+from optistyle import encoders, metrics, pictures, sizes
 from optistyle.encoders import weights
 from optistyle.encoders.vgg import VGG
 from optistyle.errors import InputError
 from optistyle.experiments.grid import Job
-from optistyle.objective import Measured
-from optistyle.observers import Observer, Step
+from optistyle.optimise.objective import Measured
 from optistyle.recipes import Recipe
 from optistyle.run import Run, load_encoder, resolved
+from optistyle.run.observers import Observer, Step
 
 #: Told the share of a job that is done, in [0, 1].
 Report = Callable[[float], None]
@@ -87,7 +87,7 @@ class Worker:
         manifest = {"output": "picture.png", "bits": 8, **result.manifest()}
         if job.metrics:
             manifest["judge"], manifest["metrics"] = self.judge(job, result.image)
-        return Outcome(images.encode(result.picture), manifest)
+        return Outcome(pictures.encode(result.picture), manifest)
 
     def _encoder(self, recipe: Recipe) -> VGG:
         names = ("encoder", "weights", "pooling", "padding", "precision", "kernels", "device")
@@ -101,14 +101,14 @@ class Worker:
 
         Measured in the same encoder whatever the picture was optimised in, which is named too.
         """
-        image = torch.from_numpy(images.to_uint8(image)).permute(2, 0, 1)[None] / 255
+        image = torch.from_numpy(pictures.to_uint8(image)).permute(2, 0, 1)[None] / 255
         size = (image.shape[-2], image.shape[-1])
         styles = []
         for path, share in zip(job.styles, job.recipe.shares(len(job.styles)), strict=True):
-            style = images.read(path)
-            area = images.fit_area(style.height, style.width, size[0] * size[1])
-            styles.append((images.resize(style.pixels, area), share))
-        content = images.resize(images.read(job.content).pixels, size)
+            style = pictures.read(path)
+            area = sizes.fit_area(style.height, style.width, size[0] * size[1])
+            styles.append((pictures.resize(style.pixels, area), share))
+        content = pictures.resize(pictures.read(job.content).pixels, size)
         found = metrics.measure(job.metrics, image, content, styles, judging_encoder())
         return judge_name(), found
 

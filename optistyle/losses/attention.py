@@ -23,9 +23,10 @@ from typing import TypedDict
 import torch
 from torch import Tensor
 
-from optistyle.encoders.layers import CHANNELS
+from optistyle.choices import CENTRES, MOST_KEYS
 from optistyle.encoders.vgg import Features
 from optistyle.errors import unknown
+from optistyle.layers import CHANNELS
 from optistyle.losses.base import (
     Reference,
     References,
@@ -35,9 +36,7 @@ from optistyle.losses.base import (
     weighted_total,
 )
 from optistyle.losses.gram import gram_distance
-from optistyle.statistics import MOST_KEYS, Keys, Moments, blend, moments, recall, weighted_sum
-
-CENTRES = ("both", "none", "target")
+from optistyle.statistics import Keys, Moments, blend, moments, recall, weighted_sum
 
 
 class Pairing(TypedDict):

@@ -16,8 +16,8 @@ from typing import Protocol
 
 from torch import Size, Tensor
 
-from optistyle.encoders.layers import normalised
 from optistyle.encoders.vgg import Features
+from optistyle.layers import normalised
 from optistyle.statistics import Moments, blend, moments, position_weights
 
 #: Sums over positions, by name. Adding them name by name joins disjoint parts of an image.

@@ -6,13 +6,12 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from optistyle.encoders.layers import DIFFERENCES, IMAGE
+from optistyle.choices import TV_FORMS
 from optistyle.encoders.vgg import Features
 from optistyle.errors import unknown
+from optistyle.layers import DIFFERENCES, IMAGE
 from optistyle.losses.base import References, Statistic, Target, content_weights
 from optistyle.statistics import weighted_sum
-
-TV_FORMS = ("squared", "l1")
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from optistyle.encoders.layers import CHANNELS
 from optistyle.encoders.vgg import Features
+from optistyle.layers import CHANNELS
 from optistyle.losses.base import References, Statistic, Target, content_weights, weighted_total
 from optistyle.statistics import Moments, moments
 

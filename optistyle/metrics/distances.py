@@ -7,10 +7,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from optistyle.encoders.layers import BLOCK_STARTS
 from optistyle.encoders.vgg import VGG
-from optistyle.images import resize
+from optistyle.layers import BLOCK_STARTS
 from optistyle.losses.base import Reference
+from optistyle.pictures import resize
 
 
 @torch.no_grad()

@@ -17,7 +17,7 @@ from torchvision import models
 
 from optistyle.encoders.weights import load_tensors
 from optistyle.errors import InputError, unknown
-from optistyle.images import resize
+from optistyle.pictures import resize
 
 _URLS = {
     "alexnet": models.AlexNet_Weights.IMAGENET1K_V1.url,

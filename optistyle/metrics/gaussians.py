@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from optistyle.encoders.layers import BLOCK_STARTS
 from optistyle.encoders.vgg import VGG
+from optistyle.layers import BLOCK_STARTS
 from optistyle.losses.base import Reference
 from optistyle.losses.wasserstein import matrix_root
 from optistyle.statistics import Moments

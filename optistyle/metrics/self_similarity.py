@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from optistyle.images import resize
+from optistyle.pictures import resize
 
 
 @dataclass(frozen=True)

@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 
 from optistyle.encoders.vgg import VGG
-from optistyle.images import resize
 from optistyle.losses.attention import pairing
 from optistyle.losses.base import Reference
+from optistyle.pictures import resize
 from optistyle.statistics import correspond
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from optistyle.errors import InputError
-from optistyle.images import resize
+from optistyle.pictures import resize
 
 #: Side of the Gaussian window, in px, and its sigma.
 WINDOW, SIGMA = 11, 1.5

@@ -393,7 +393,7 @@ def _place(device: str) -> torch.device | None:
     """This rank's GPU, from now on what ``cuda`` means; None for the CPU."""
     import torch
 
-    from optistyle import devices
+    from optistyle.machine import devices
 
     if ":" in device:
         raise InputError(f"device {device!r}: every rank has a GPU of its own; give --device cuda")

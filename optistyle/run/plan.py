@@ -14,20 +14,19 @@ import contextlib
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 
 import torch
 
-from optistyle import heap, ranks
+from optistyle.choices import MOST_KEYS
 from optistyle.encoders import winograd
-from optistyle.encoders.layers import POOL5, halvings
 from optistyle.encoders.vgg import VGG
 from optistyle.errors import InputError
+from optistyle.layers import POOL5, halvings
 from optistyle.losses.base import References
-from optistyle.objective import Terms
-from optistyle.solvers import LBFGS, Solver, is_compact
-from optistyle.statistics import MOST_KEYS
-from optistyle.tiles import TiledFeatures, TiledReference, crop, grid, halo, tiling
+from optistyle.machine import heap, memory, ranks
+from optistyle.optimise.objective import Terms
+from optistyle.optimise.solvers import LBFGS, Solver, is_compact
+from optistyle.optimise.tiles import TiledFeatures, TiledReference, crop, grid, halo, tiling
 
 #: Copies of every activation alive at a step's peak: output, padded input, gradients in part.
 _COPIES = 3.1
@@ -222,18 +221,18 @@ class Demand:
             InputError: nothing fits; names a size that does. Or there are fewer tiles than ranks.
         """
         sides, pairs = self._sides(tile), self._pairs(height * width, history)
-        room = free(self.encoder.device)
+        room = memory.free(self.encoder.device)
         if ranks.count() > 1:
             sides, room = self._shared(height, width, tile), self._least(room)
         if room is None:
             needed = self.bytes(height, width, sides[0], pairs[0])
-            return Plan(sides[0], pairs[0], needed, held(self.encoder.device))
+            return Plan(sides[0], pairs[0], needed, memory.held(self.encoder.device))
         # Rather tiles than more than half of what is free; rather more than that than less history.
         for least, share in ((pairs[0], 0.5), *((least, 1.0) for least in pairs)):
             for side in sides:
                 needed = self.bytes(height, width, side, least)
                 if needed <= share * room:
-                    return Plan(side, least, needed, held(self.encoder.device))
+                    return Plan(side, least, needed, memory.held(self.encoder.device))
         needed = min(self.bytes(height, width, x, pairs[-1]) for x in sides)
         raise InputError(
             f"{width}x{height} px takes about {needed / 1e9:.1f} GB of memory with encoder "
@@ -294,9 +293,9 @@ class Demand:
         try:
             yield
         except (MemoryError, RuntimeError) as error:
-            if not is_shortage(error):
+            if not memory.is_shortage(error):
                 raise
-            room = min(plan.bytes // 2, free(self.encoder.device) or plan.bytes)
+            room = min(plan.bytes // 2, memory.free(self.encoder.device) or plan.bytes)
             raise InputError(
                 f"out of memory on {self.encoder.device} at {width}x{height} px with encoder "
                 f"{self.encoder.name}: "
@@ -351,42 +350,3 @@ def _pair(pixels: int) -> int:
 def _beside(size: int, pixels: int) -> int:
     """Bytes, of so many, that what lies beside a picture of so many pixels is kept in."""
     return size // 2 if is_compact(pixels) else size
-
-
-def free(device: torch.device) -> int | None:
-    """Bytes free on a device; None where that cannot be known."""
-    if device.type == "cuda":
-        unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-        return torch.cuda.mem_get_info(device)[0] + unused
-    heap.give_back()
-    try:
-        room = _fields("/proc/meminfo")["MemAvailable:"] * 1024
-    except (OSError, KeyError):
-        return None
-    with contextlib.suppress(OSError, KeyError, ValueError):  # a container may have less
-        limit = int(Path("/sys/fs/cgroup/memory.max").read_text())
-        room = min(room, limit - _fields("/sys/fs/cgroup/memory.stat")["anon"])
-    return room
-
-
-def held(device: torch.device) -> int:
-    """Bytes of a device that this program takes now; 0 where that cannot be known."""
-    if device.type == "cuda":
-        return torch.cuda.memory_allocated(device)
-    try:
-        return _fields("/proc/self/status")["VmRSS:"] * 1024
-    except (OSError, KeyError):
-        return 0
-
-
-def _fields(path: str) -> dict[str, int]:
-    rows = (line.split() for line in Path(path).read_text().splitlines())
-    return {row[0]: int(row[1]) for row in rows if len(row) > 1 and row[1].isdecimal()}
-
-
-def is_shortage(error: BaseException) -> bool:
-    """Whether an error says that memory ran out; torch's CPU allocator has no type for it."""
-    if isinstance(error, MemoryError | torch.OutOfMemoryError):
-        return True
-    text = str(error).lower()
-    return any(words in text for words in ("not enough memory", "can't allocate", "out of memory"))

@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 
 from torch import Tensor
 
-from optistyle.objective import Objective
-from optistyle.solvers import Solver, State
+from optistyle.optimise.objective import Objective
+from optistyle.optimise.solvers import Solver, State
 
 #: An objective this many times its best so far is a divergence; L-BFGS without a line search
 #: overshoots by factors of ten now and then, and recovers.

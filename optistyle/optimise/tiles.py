@@ -17,11 +17,11 @@ from dataclasses import dataclass
 import torch
 from torch import Size, Tensor
 
-from optistyle import ranks
-from optistyle.encoders.layers import IMAGE, halvings, reach
 from optistyle.encoders.vgg import VGG, Features
 from optistyle.errors import InputError
+from optistyle.layers import IMAGE, halvings, reach
 from optistyle.losses.base import Part, Reference, Window, cut
+from optistyle.machine import ranks
 from optistyle.statistics import Moments, moments
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from optistyle import images
+from optistyle import files
 from optistyle.errors import InputError, unknown
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ def check_writable(path: Path, inputs: Sequence[Path]) -> None:
     """Raise `InputError` where a figure cannot be written."""
     if path.suffix.lower() not in _SUFFIXES:
         raise unknown("extension of a figure", path.suffix, _SUFFIXES)
-    images.check_place(path, inputs)
+    files.check_place(path, inputs)
 
 
 def save(figure: Figure, path: Path) -> None:
@@ -47,7 +47,7 @@ def save(figure: Figure, path: Path) -> None:
     dated = {".png": {"Software": None}, ".svg": {"Date": None}, ".pdf": {"CreationDate": None}}
     kind = path.suffix.lower()
     figure.savefig(buffer, format=kind[1:], dpi=110, metadata=dated.get(kind))
-    images.write_whole(path.resolve(), buffer.getvalue())
+    files.write_whole(path.resolve(), buffer.getvalue())
 
 
 def losses(runs: Mapping[str, Mapping[str, Any]], path: Path) -> Path:

@@ -21,13 +21,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from optistyle import devices, heap, ranks
 from optistyle.encoders.vgg import VGG
 from optistyle.errors import InputError
-from optistyle.graphs import Replayed
 from optistyle.losses.base import LossTerm, Reference, References, Statistic, Target, cut
-from optistyle.solvers import is_compact
-from optistyle.tiles import Tile, TiledReference, refer, tiling
+from optistyle.machine import devices, heap, ranks
+from optistyle.machine.graphs import Replayed
+from optistyle.optimise.solvers import is_compact
+from optistyle.optimise.tiles import Tile, TiledReference, refer, tiling
 
 #: Name -> weight and term. A weight of 0 leaves the term out.
 Terms = Mapping[str, tuple[float, LossTerm]]

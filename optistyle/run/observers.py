@@ -17,11 +17,11 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from optistyle import images
+from optistyle import pictures
 from optistyle.errors import InputError
-from optistyle.images import Picture
-from optistyle.optimise import Progress
-from optistyle.solvers import State
+from optistyle.optimise.scale import Progress
+from optistyle.optimise.solvers import State
+from optistyle.pictures import Picture
 
 #: One evaluation: scale (from 0), iteration (from 1), and the weighted losses by name.
 TraceRow = dict[str, float]
@@ -264,7 +264,7 @@ class Snapshots(Observer):
     def started(self, schedule: Schedule) -> None:
         total = sum(iterations for _, iterations in schedule)
         for count in range(self._every, total + 1, self._every):
-            images.check_writable(self._path(count), inputs=self._inputs)
+            pictures.check_writable(self._path(count), inputs=self._inputs)
 
     def stepped(self, step: Step) -> None:
         count = len(step.checkpoint.trace)
@@ -273,7 +273,7 @@ class Snapshots(Observer):
             self._writing = self._writer.submit(self._write, self._path(count), step.picture)
 
     def _write(self, path: Path, picture: Callable[[], Picture]) -> None:
-        images.write(path, picture())
+        pictures.write(path, picture())
 
     def _wait(self) -> None:
         if self._writing is not None:

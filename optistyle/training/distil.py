@@ -41,11 +41,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from optistyle.encoders.formats import metadata_for
-from optistyle.encoders.layers import BLOCK_STARTS, CHANNELS
 from optistyle.encoders.procedural import calibration_images, dead_leaves
 from optistyle.encoders.vgg import VGG, mean_activations, normalise
 from optistyle.encoders.weights import sha256
 from optistyle.errors import InputError
+from optistyle.layers import BLOCK_STARTS, CHANNELS
 
 log = logging.getLogger(__name__)
 

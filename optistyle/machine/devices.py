@@ -8,16 +8,8 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor
 
+from optistyle.choices import DEVICES, PRECISIONS
 from optistyle.errors import InputError, unknown
-
-DEVICES = ("auto", "cpu", "cuda", "mps")
-#: Of the convolutions -> what can compute in it.
-PRECISIONS = {
-    "float32": "everything",
-    "tf32": "an NVIDIA GPU of compute capability 8.0 or more",
-    "bfloat16": "an NVIDIA GPU of compute capability 8.0 or more, a CPU with AVX-512 or ARM's "
-    "BF16, or MPS from macOS 14",
-}
 
 
 def resolve(name: str = "auto") -> torch.device:

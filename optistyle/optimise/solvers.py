@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from optistyle import devices
 from optistyle.errors import unknown
+from optistyle.machine import devices
 
 #: Tensors, lists of tensors and numbers: what `torch.load(weights_only=True)` gives back.
 State = dict[str, Any]

@@ -18,11 +18,11 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from optistyle import images
+from optistyle import files, pictures
 from optistyle.baselines.base import Baseline
-from optistyle.encoders.distil import Crops, training_files
 from optistyle.errors import InputError
-from optistyle.experiments import plots
+from optistyle.pictures import plots
+from optistyle.training.distil import Crops, training_files
 
 log = logging.getLogger(__name__)
 
@@ -204,7 +204,7 @@ def _sample(model: Baseline, contents: Tensor, styles: Tensor | None, path: Path
         style = [] if styles is None else [styles[index : index + 1]]
         rows.append([x.cpu() for x in (content, *style, model.stylize(content, style))])
     names = ["content", *(["style"] if styles is not None else []), "output"]
-    images.write(path, images.sheet(rows, names), quality=88)
+    pictures.write(path, pictures.sheet(rows, names), quality=88)
 
 
 def _plot(log_file: Path, path: Path) -> None:
@@ -226,7 +226,7 @@ def _plot(log_file: Path, path: Path) -> None:
 def _save(path: Path, state: Mapping[str, Any]) -> None:
     buffer = io.BytesIO()
     torch.save(dict(state), buffer)
-    images.write_whole(path.resolve(), buffer.getvalue())
+    files.write_whole(path.resolve(), buffer.getvalue())
 
 
 def _load(path: Path, identity: Mapping[str, Any]) -> dict[str, Any]:

@@ -7,12 +7,13 @@ from collections.abc import Callable, Sequence
 
 import torch
 
-from optistyle import ranks
-from optistyle.memory import Demand, Plan
-from optistyle.objective import Objective, Terms
-from optistyle.solvers import LBFGS
-from optistyle.statistics import MOST_KEYS, gather
-from optistyle.tiles import tiling
+from optistyle.choices import MOST_KEYS
+from optistyle.machine import ranks
+from optistyle.optimise.objective import Objective, Terms
+from optistyle.optimise.solvers import LBFGS
+from optistyle.optimise.tiles import tiling
+from optistyle.run.plan import Demand, Plan
+from optistyle.statistics import gather
 
 #: Sides of the tiny pictures: two, to tell what grows with the picture from what does not.
 _SMALL, _LARGE = 64, 160

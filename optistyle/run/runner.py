@@ -19,24 +19,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from optistyle import (
-    baselines,
-    colors,
-    devices,
-    encoders,
-    heap,
-    images,
-    memory,
-    ranks,
-    solvers,
-    tiles,
-    timing,
-)
+from optistyle import baselines, encoders, files, pictures, sizes
 from optistyle.baselines.codec import LEAST
 from optistyle.baselines.paint import paint
+from optistyle.choices import INITS, MOST_KEYS, WARM_STARTS
 from optistyle.encoders.vgg import VGG
 from optistyle.errors import InputError
-from optistyle.images import Picture, Stored
 from optistyle.losses import (
     AttentionGram,
     AttentionLocal,
@@ -46,11 +34,16 @@ from optistyle.losses import (
     TotalVariation,
     WassersteinStyle,
 )
-from optistyle.objective import Measured, Objective, Terms, digest
-from optistyle.observers import Checkpoint, Observer, Step, TraceRow
-from optistyle.optimise import Progress, outcome, steps
-from optistyle.recipes import INITS, SMALLEST, WARM_STARTS, Recipe
-from optistyle.statistics import MOST_KEYS
+from optistyle.machine import devices, heap, ranks
+from optistyle.optimise import solvers, tiles
+from optistyle.optimise.objective import Measured, Objective, Terms, digest
+from optistyle.optimise.scale import Progress, outcome, steps
+from optistyle.pictures import Picture, Stored, colors
+from optistyle.recipes import Recipe
+from optistyle.run import plan as plans
+from optistyle.run import timing
+from optistyle.run.observers import Checkpoint, Observer, Step, TraceRow
+from optistyle.sizes import SMALLEST
 
 #: A picture, its pixels (1, 3, H, W) in [0, 1], or a file.
 ImageLike = Picture | Tensor | str | Path
@@ -93,8 +86,8 @@ class Result:
         return self.picture.pixels
 
     def save(self, path: str | Path, *, bits: int = 8) -> None:
-        """Write the picture; the suffix chooses the format (see `images.write`)."""
-        images.write(path, self.picture, bits=bits)
+        """Write the picture; the suffix chooses the format (see `pictures.write`)."""
+        pictures.write(path, self.picture, bits=bits)
 
     def manifest(self) -> dict[str, Any]:
         """All but the pixels, as JSON values."""
@@ -254,7 +247,7 @@ class Run:
         if isinstance(recipe.tile, int):
             tiles.check(encoder, layers, recipe.tile)
         self._size, iterations = self.schedule[-1]
-        self._demand = memory.Demand(
+        self._demand = plans.Demand(
             encoder,
             layers,
             tuple(
@@ -263,7 +256,7 @@ class Run:
             ),
             iterations,
             self._solver,
-            memory.Needs.of(encoder, self._terms),
+            plans.Needs.of(encoder, self._terms),
             recipe.attention == "exact",
         )
         self.identity = self._identify()  # of what was asked for: a checkpoint fits another plan
@@ -383,7 +376,7 @@ class Run:
             begun = time.monotonic()
             image = outcome(objective, self._solver, at.progress)
             size, _ = self.schedule[at.scale + 1]
-            start = images.resize(image, size)
+            start = pictures.resize(image, size)
             state = self._solver.rescale(start, at.progress.state)
             objective = self._build(size)
             progress = Progress.start(start, state)
@@ -426,22 +419,22 @@ class Run:
 
     def _picture(self, image: Tensor, size: tuple[int, int]) -> Picture:
         """The image, resized, in the content's colours where that is asked for, with its alpha."""
-        pixels, alpha = devices.fetched(images.resize(image, size))(), self._content.alpha
+        pixels, alpha = devices.fetched(pictures.resize(image, size))(), self._content.alpha
         if self.recipe.original_colors == "luminance":
             content = self._content.picture.pixels
-            pixels = colors.keep_luminance(pixels, images.resize(content, size))
-        return Picture(pixels, None if alpha is None else images.resize(alpha, size))
+            pixels = colors.keep_luminance(pixels, pictures.resize(content, size))
+        return Picture(pixels, None if alpha is None else pictures.resize(alpha, size))
 
     def _sized(self, stored: Stored, size: tuple[int, int]) -> tuple[Tensor, Tensor | None]:
         picture = stored.picture
-        pixels, alpha = images.resize(picture.pixels.to(self.device), size), picture.alpha
-        return pixels, None if alpha is None else images.resize(alpha.to(self.device), size)
+        pixels, alpha = pictures.resize(picture.pixels.to(self.device), size), picture.alpha
+        return pixels, None if alpha is None else pictures.resize(alpha.to(self.device), size)
 
     def _style_size(self, style: Stored, size: tuple[int, int]) -> tuple[int, int]:
         """As many pixels as the picture has, times the scale squared, in the style's own aspect."""
         area = round(math.prod(size) * self.recipe.style_scale**2)
         # No side below SMALLEST px, where the deepest layers end.
-        return images.fit_area(style.height, style.width, area, SMALLEST)
+        return sizes.fit_area(style.height, style.width, area, SMALLEST)
 
     def _build(self, size: tuple[int, int]) -> Objective:
         return Objective.build(
@@ -466,11 +459,11 @@ class Run:
             height, width = self.schedule[0][0]
             larger = max(1.0, LEAST / min(height, width))  # it is resized in any case
             size = math.ceil(larger * height), math.ceil(larger * width)
-            pictures = self._content.picture, [style.picture for style in self._styles]
-            return Stored(paint(model, *pictures, size, shares=self._shares))
+            seen = self._content.picture, [style.picture for style in self._styles]
+            return Stored(paint(model, *seen, size, shares=self._shares))
         if not Path(init).exists():
             raise InputError(f"init {init!r} is neither a file nor one of {', '.join(INITS)}")
-        return Stored(images.read(init))
+        return Stored(pictures.read(init))
 
     def _start(self, size: tuple[int, int]) -> Tensor:
         """Where the optimisation starts, (1, 3, H, W) in [0, 1] on the device."""
@@ -480,7 +473,7 @@ class Run:
             start = (0.5 + 0.15 * torch.randn(1, 3, *size, generator=generator)).clamp(0, 1)
         else:
             start = self._init.picture.pixels
-        return images.resize(start.to(self.device), size)
+        return pictures.resize(start.to(self.device), size)
 
     def _record(self) -> dict[str, Any]:
         """What has to be the same on every rank, with its names for a reader."""
@@ -551,7 +544,7 @@ def as_picture(image: ImageLike) -> Picture:
     if not isinstance(image, Picture):
         name = str(image)
         try:
-            image = images.read(image)
+            image = pictures.read(image)
         except MemoryError as error:
             raise InputError(f"{name} does not fit into memory: make it smaller first") from error
     if min(image.height, image.width) < SMALLEST:
@@ -569,6 +562,6 @@ def as_picture(image: ImageLike) -> Picture:
 def _identified(image: ImageLike) -> dict[str, str]:
     """An input as the manifest names it: its SHA-256, and its path if it is a file."""
     if isinstance(image, str | Path):
-        return {"path": str(Path(image).resolve()), "sha256": images.digest(image)}
+        return {"path": str(Path(image).resolve()), "sha256": files.digest(image)}
     parts = (image,) if isinstance(image, Tensor) else (image.pixels, image.alpha)
     return {"sha256": digest(*parts)}

@@ -15,7 +15,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from optistyle.images import Picture
+from optistyle.pictures import Picture
 
 _LUMA = (0.299, 0.587, 0.114)  # Rec. 601, the Y of both YIQ and YCbCr
 _ROUNDING = 1 / (12 * 255**2)  # the variance that rounding to 8 bits alone gives a channel

@@ -1,0 +1,1 @@
+"""What the machine has: devices, memory, CUDA graphs, and other ranks."""

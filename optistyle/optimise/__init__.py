@@ -1,0 +1,1 @@
+"""The optimisation: the objective, its tiles, the solvers, and one scale of steps."""
