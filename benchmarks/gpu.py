@@ -172,9 +172,9 @@ def largest(encoder: VGG, size: int) -> dict[str, Any]:
     return {
         "px": LARGEST * size,
         "precision": encoder.precision,
-        "tile": run.plan.tile or "whole",
-        "history": run.plan.history,
-        "planned GB": run.plan.bytes / 1e9,
+        "tile": run.plan.fit.tile or "whole",
+        "history": run.plan.fit.history,
+        "planned GB": run.plan.fit.bytes / 1e9,
         "iterations": FEW,
         **row,
     }

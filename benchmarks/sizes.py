@@ -17,7 +17,7 @@ from torch import Tensor
 from benchmarks import pairs, record, speed
 from optistyle.errors import InputError
 from optistyle.pictures import to_uint8
-from optistyle.run.plan import PAIRS
+from optistyle.run.demand import PAIRS
 
 #: Encoder, size in px, and tile.
 Configuration = tuple[str, int, str]

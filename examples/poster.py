@@ -37,7 +37,7 @@ def corners(run: Run) -> list[tuple[int, int]]:
     layers.add(IMAGE)
     starts = [
         (rows.start, columns.start)
-        for tile in tiling(run.encoder, layers, size, run.plan.tile)
+        for tile in tiling(run.encoder, layers, size, run.plan.fit.tile)
         for rows, columns in (tile.window[IMAGE],)
         if rows.start and columns.start
     ]

@@ -18,7 +18,7 @@ import click
 
 from optistyle.choices import COLOR_MODES
 from optistyle.errors import InputError, unknown
-from optistyle.machine import ranks
+from optistyle.machine import torchrun as ranks
 from optistyle.recipes import PRESETS, Recipe, changed, preset, settings
 from optistyle.settings import Setting, spell
 
@@ -190,9 +190,12 @@ def run(
     optistyle run photo.jpg one.jpg two.jpg --style-weights 2,1
     torchrun --nproc-per-node 2 -m optistyle run photo.jpg painting.jpg --size 8192
     """
+    import torch
+
     from optistyle import encoders, files, pictures
     from optistyle.run import Run, versions
-    from optistyle.run.observers import Checkpoint, Checkpoints, Observer, ProgressBar, Snapshots
+    from optistyle.run.checkpoint import Checkpoint
+    from optistyle.run.observers import Checkpoints, Observer, ProgressBar, Snapshots
 
     leads = ranks.leads()
     quiet = quiet or not leads
@@ -218,7 +221,7 @@ def run(
     sources += [content, *styles, *_files(recipe)]
     report, checkpoint = output.with_suffix(".json"), output.with_name(output.name + _CHECKPOINT)
 
-    with ranks.group(recipe.device, rank_timeout), _Interrupts() as interrupts:
+    with ranks.group(recipe.device, rank_timeout) as group, _Interrupts() as interrupts:
         if leads:
             pictures.check_writable(output, inputs=sources, bits=bits)
             for beside in (report, checkpoint):
@@ -228,17 +231,17 @@ def run(
             observers.append(Snapshots(output, snapshot_every, sources))
         if manifest is not None:
             earlier.restore_threads()
-        job = Run(content, styles, recipe)
+        job = Run(content, styles, recipe, ranks=group)
         if leads:
             observers.append(Checkpoints(checkpoint, job.identity, checkpoint_every))
         if resume and checkpoint.exists():
-            job.resume(checkpoint)
+            torch.set_num_threads(job.resume(checkpoint))
         elif resume and not quiet:
             _say(f"no checkpoint {checkpoint}: starting from the beginning")
         if manifest is not None and earlier.versions != versions() and not quiet:
             _say(f"{manifest} is of other versions of optistyle or its libraries: not bit for bit")
         if recipe.weights is None and not quiet:
-            _say(encoders.choose(recipe.encoder, job.device)[1])
+            _say(encoders.choose(recipe.encoder, job.encoder.device)[1])
         loss: ranks.LostError | None = None
         try:
             if not quiet:

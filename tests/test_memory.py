@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from optistyle.machine import memory
 from optistyle.optimise.solvers import LBFGS
 from optistyle.recipes import Recipe
 from optistyle.run import Run, terms, timing
-from optistyle.run.plan import SIDES, Demand, Needs, Plan
+from optistyle.run.demand import SIDES, Demand, Fit, Needs
 
 LAYERS = frozenset({"relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu4_2", "relu5_1"})
 #: What scripts that measure their own memory begin with.
@@ -55,7 +56,7 @@ def run(size, iterations, **settings):
     run = Run(content, style, recipe, encoder=encoder)
     run.finish()
     run.result()
-    return run.plan
+    return run.plan.fit
 
 run(64, 2)  # what the libraries keep for themselves
 before = anew()
@@ -187,7 +188,7 @@ def test_other_errors_are_not_called_a_shortage(tiny: VGG) -> None:
     error = RuntimeError("mat1 and mat2 shapes cannot be multiplied")
     with (
         pytest.raises(RuntimeError, match="shapes"),
-        Demand(tiny, LAYERS).guard(512, 512, Plan(None, 5, 1)),
+        Demand(tiny, LAYERS).guard(512, 512, Fit(None, 5, 1)),
     ):
         raise error
 
@@ -287,7 +288,7 @@ def test_the_time_grows_with_the_work(tiny: VGG) -> None:
     demand = Demand(tiny, LAYERS | {"image"}, needs=Needs.of(tiny, named))
 
     def seconds(side: int, iterations: int) -> float:
-        return timing.seconds(demand, named, [((side, side), iterations)], Plan(256, 5, 0))
+        return timing.seconds(demand, named, [((side, side), iterations)], Fit(256, 5, 0))
 
     small = seconds(128, 10)
     assert 0 < small < seconds(512, 100)
@@ -303,8 +304,9 @@ def test_the_plan_is_in_the_manifest_and_not_in_the_identity(
     ample = Run(*pictures, recipe, encoder=tiny)
     monkeypatch.setattr(memory, "free", lambda device: 300_000_000)
     short = Run(*pictures, recipe, encoder=tiny)
-    assert (ample.recipe.tile, ample.recipe.history) == ("off", 5)
-    assert isinstance(short.recipe.tile, int)
+    assert (ample.plan.fit.tile, ample.plan.fit.history) == (None, 5)
+    assert isinstance(short.plan.fit.tile, int)
     assert short.identity == ample.identity
-    again = Run(*pictures, short.recipe, encoder=tiny)
-    assert again.recipe == short.recipe
+    assert short.recipe == ample.recipe
+    again = Run(*pictures, replace(recipe, tile=short.plan.fit.tile), encoder=tiny)
+    assert again.identity == ample.identity  # what did not fit goes on in smaller tiles

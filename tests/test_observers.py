@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import threading
+import weakref
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -17,11 +18,12 @@ from optistyle import pictures
 from optistyle.encoders.vgg import VGG
 from optistyle.errors import InputError
 from optistyle.optimise.scale import Progress
-from optistyle.optimise.solvers import LBFGS
+from optistyle.optimise.solvers import LBFGS, State
 from optistyle.pictures import Picture
 from optistyle.recipes import Recipe
 from optistyle.run import Run
-from optistyle.run.observers import Checkpoint, Checkpoints, ProgressBar, Snapshots, Step
+from optistyle.run.checkpoint import Checkpoint
+from optistyle.run.observers import Checkpoints, ProgressBar, Snapshots, Step
 
 Make = Callable[..., Tensor]
 SMALL = Recipe(size=48, scales=(32, 48), iterations=(4, 3))
@@ -241,17 +243,12 @@ def test_a_file_holds_what_a_state_shows(tmp_path: Path) -> None:
         assert torch.equal(image, expected)
 
 
-def test_threads_are_restored(tmp_path: Path) -> None:
+def test_threads_are_recorded_and_left_alone(tmp_path: Path) -> None:
     image = torch.zeros(1, 3, 4, 4)
     before = torch.get_num_threads()
-    try:
-        torch.set_num_threads(3)
-        Checkpoint(0, Progress.start(image, {})).save(tmp_path / "c", "id")
-        torch.set_num_threads(1)
-        Checkpoint.load(tmp_path / "c", "id", torch.device("cpu"))
-        assert torch.get_num_threads() == 3
-    finally:
-        torch.set_num_threads(before)
+    Checkpoint(0, Progress.start(image, State()), threads=3).save(tmp_path / "c", "id")
+    assert Checkpoint.load(tmp_path / "c", "id", torch.device("cpu")).threads == 3
+    assert torch.get_num_threads() == before
 
 
 def test_of_another_run(run: Run, tmp_path: Path) -> None:
@@ -273,3 +270,32 @@ def test_damaged(run: Run, tmp_path: Path, damage: str) -> None:
         path.write_bytes(data[damage])
     with pytest.raises(InputError, match="not a checkpoint that can be read"):
         Checkpoint.load(path, "id", torch.device("cpu"))
+
+
+def test_a_kept_checkpoint_stays_as_it_is(
+    tiny: VGG, picture: Callable[..., Tensor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where the run goes on so long that L-BFGS forgets the steps before it."""
+    recipe = Recipe(size=32, scales="single", iterations=14)
+    run = Run(picture(32, 32), picture(32, 32, 1), recipe, encoder=tiny)
+    monkeypatch.setattr(LBFGS, "capacity", lambda solver, size: 3)
+    kept = [step.checkpoint for step in run]
+    whole = run.result().image
+    for at in kept[::4]:
+        run._standing, run._ended = (None, at), False
+        run._stepping = run._steps()
+        run.finish()
+        assert torch.equal(run.result().image, whole)
+
+
+def test_a_step_that_is_kept_is_light(run: Run) -> None:
+    """It has its picture, and none of the solver's memory."""
+    early = next(run)
+    at = weakref.ref(early.checkpoint)
+    image = early.image
+    for _ in run:
+        pass
+    assert at() is None
+    assert torch.equal(early.image, image)
+    with pytest.raises(InputError, match="gone on from iteration 1 of scale 1"):
+        _ = early.checkpoint

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -21,11 +22,12 @@ from optistyle import pictures
 from optistyle.encoders.vgg import VGG
 from optistyle.errors import InputError
 from optistyle.losses import AttentionLocal, Content, GramStyle, TotalVariation, WassersteinStyle
-from optistyle.machine import ranks
+from optistyle.machine import torchrun
+from optistyle.machine.ranks import ALONE, Ranks, match
 from optistyle.optimise.objective import Objective, Terms
 from optistyle.optimise.scale import Progress, steps
 from optistyle.optimise.solvers import LBFGS
-from optistyle.run.plan import Demand
+from optistyle.run.demand import Demand
 
 LAYERS = frozenset({"relu1_1", "relu2_1"})
 Start = Callable[..., list[subprocess.Popen[str]]]
@@ -82,7 +84,9 @@ def command(*options: str, content: str = "content.png") -> list[str]:
 # --- the same picture ---
 
 
-def measured(kind: torch.dtype) -> tuple[dict[str, float], dict[str, float], Tensor, Tensor]:
+def measured(
+    kind: torch.dtype, ranks: Ranks = ALONE
+) -> tuple[dict[str, float], dict[str, float], Tensor, Tensor]:
     """Losses, the same evaluated, the gradient, and the picture after some steps, in tiles."""
 
     def picture(seed: int, *size: int) -> Tensor:
@@ -104,6 +108,7 @@ def measured(kind: torch.dtype) -> tuple[dict[str, float], dict[str, float], Ten
         [(picture(1, 70, 81), None), (picture(2, 40, 40), None)],  # the second one is one tile
         [0.25, 0.75],
         tile=32,
+        ranks=ranks,
     )
     assert len(objective.tiles) > 2
     image = 1.2 * picture(3, 83, 75) - 0.1
@@ -117,9 +122,9 @@ def measured(kind: torch.dtype) -> tuple[dict[str, float], dict[str, float], Ten
 
 def main() -> None:
     """What a rank of the test below does."""
-    with ranks.group("cpu", 30):
+    with torchrun.group("cpu", 30) as ranks:
         kinds = torch.float32, torch.float64
-        torch.save([measured(kind) for kind in kinds], f"rank{ranks.rank()}.pt")
+        torch.save([measured(kind, ranks) for kind in kinds], f"rank{ranks.rank}.pt")
 
 
 @pytest.mark.slow
@@ -258,25 +263,19 @@ def test_a_rank_that_does_not_come(folder: Path) -> None:
 # --- tiles for all ---
 
 
-@pytest.fixture
-def of(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
-    """``of(count)``: make this rank 0 of as many, as far as plans go."""
-
-    def pretend(count: int) -> None:
-        group = SimpleNamespace(rank=0, count=count, gathered=lambda value: [value] * count)
-        monkeypatch.setattr(ranks, "_group", group)
-
-    return pretend
+def first_of(count: int) -> Any:
+    """Rank 0 of as many, as far as plans go."""
+    return SimpleNamespace(
+        rank=0, count=count, neighbours=count, gathered=lambda value: [value] * count
+    )
 
 
 @pytest.mark.parametrize("count", [2, 4, 5, 12])
-def test_a_plan_has_a_tile_for_every_rank(count: int, tiny: VGG, of: Callable[[int], None]) -> None:
-    of(count)
-    demand = Demand(tiny, LAYERS)
+def test_a_plan_has_a_tile_for_every_rank(count: int, tiny: VGG) -> None:
+    demand = Demand(tiny, LAYERS, ranks=first_of(count))
     tile = demand.choose(200, 300, "auto", "auto").tile
     content = make_picture(200, 300)
     terms: Terms = {"style": (1.0, GramStyle(dict.fromkeys(LAYERS, 1.0)))}
-    ranks._group = None
     built = Objective.build(tiny, terms, (content, None), [(content, None)], [1.0], tile=tile)
     assert len(built.tiles) >= count
 
@@ -289,22 +288,21 @@ def test_a_plan_has_a_tile_for_every_rank(count: int, tiny: VGG, of: Callable[[i
         (113, "auto", "64x40 px are too small for 113 ranks: 112 fit with tiles of 4 px"),
     ],
 )
-def test_ranks_that_do_not_fit(
-    count: int, tile: int | str, line: str, tiny: VGG, of: Callable[[int], None]
-) -> None:
-    of(count)
+def test_ranks_that_do_not_fit(count: int, tile: int | str, line: str, tiny: VGG) -> None:
     with pytest.raises(InputError) as caught:
-        Demand(tiny, LAYERS).choose(40, 64, tile, "auto")
+        Demand(tiny, LAYERS, ranks=first_of(count)).choose(40, 64, tile, "auto")
     assert str(caught.value).startswith(line)
 
 
 def test_one_process_is_no_group(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WORLD_SIZE", "1")
     monkeypatch.setenv("RANK", "0")
-    with ranks.group():
-        assert (ranks.rank(), ranks.count(), ranks.leads(), ranks.lost()) == (0, 1, True, False)
+    with torchrun.group() as ranks:
+        assert ranks is ALONE
+        assert (ranks.rank, ranks.count, ranks.lost, ranks.neighbours) == (0, 1, False, 1)
+        assert torchrun.leads()
         parts = {"a": torch.ones(2)}
         assert ranks.joined(parts)["a"] is parts["a"]
         assert ranks.gathered(3) == [3]
         assert ranks.share([1, 2, 3]) == [1, 2, 3]
-        ranks.match({"a": 1})
+        match(ranks, {"a": 1})

@@ -18,10 +18,11 @@ from optistyle.encoders.vgg import VGG
 from optistyle.errors import InputError
 from optistyle.optimise.objective import Objective
 from optistyle.optimise.solvers import SOLVERS
-from optistyle.pictures import Picture, colors
+from optistyle.pictures import Picture, Stored, colors
 from optistyle.recipes import Recipe
 from optistyle.run import Run, stylize
 from optistyle.run.observers import Observer, Step
+from optistyle.run.plan import style_size
 
 Make = Callable[..., Tensor]
 
@@ -74,7 +75,7 @@ def test_first_and_final_are_of_clamped_pictures(pair: tuple[Tensor, Tensor], ti
     fitted = sizes.fit_area(50, 44, size[0] * size[1])
     content = pictures.resize(pair[0], size)
     objective = Objective.build(
-        tiny, run._terms, (content, None), [(pictures.resize(style, fitted), None)], [1.0]
+        tiny, run.plan.terms, (content, None), [(pictures.resize(style, fitted), None)], [1.0]
     )
     assert result.final == pytest.approx(objective.evaluate(result.image), rel=1e-5)
     assert result.first == pytest.approx(objective.evaluate(content), rel=1e-5, abs=1e-9)
@@ -150,10 +151,11 @@ def test_the_smallest_picture_with_the_packaged_encoder(picture: Make) -> None:
 
 
 def test_style_scale(pair: tuple[Tensor, Tensor], tiny: VGG) -> None:
+    style = Stored(Picture(pair[1]))
+    assert style_size(style, (32, 48), 2.0) == sizes.fit_area(50, 44, 4 * 32 * 48)
+    assert min(style_size(style, (32, 48), 0.1)) == 16
     run = Run(*pair, replace(SMALL, style_scale=2.0), encoder=tiny)
-    assert run._style_size(Picture(pair[1]), (32, 48)) == sizes.fit_area(50, 44, 4 * 32 * 48)
-    run = Run(*pair, replace(SMALL, style_scale=0.1), encoder=tiny)
-    assert min(run._style_size(Picture(pair[1]), (32, 48))) == 16
+    assert run.plan.demand.styles == (pytest.approx(4, rel=0.02),)
 
 
 # --- transparency and colours ---
@@ -253,7 +255,7 @@ def test_colours_of_transparent_pixels_are_not_taken(tiny: VGG, picture: Make) -
     runs = [
         Run(Picture(p, alpha), picture(32, 32, 1), recipe, encoder=tiny) for p in (content, hidden)
     ]
-    assert torch.equal(*(run._styles[0].picture.pixels for run in runs))
+    assert torch.equal(*(run.inputs.styles[0].picture.pixels for run in runs))
 
 
 # --- stopping and going on ---
@@ -357,7 +359,7 @@ def test_a_checkpoint_fits_its_own_run_only(
     Run(content, style, SMALL, encoder=tiny).resume(tmp_path / "c")
     other = VGG({k: 2 * w for k, w in tiny.convolutions().items()}, mean=tiny.mean, name="tiny")
     with monkeypatch.context() as patch:
-        patch.setattr("optistyle.run.runner.versions", lambda: {"optistyle": "0.0.1"})
+        patch.setattr("optistyle.run.stages.versions", lambda: {"optistyle": "0.0.1"})
         earlier = Run(content, style, SMALL, encoder=tiny)
     for changed in (
         earlier,
@@ -412,9 +414,8 @@ def test_manifest(pair: tuple[Tensor, Tensor], tiny: VGG, tmp_path: Path) -> Non
     pictures.write(tmp_path / "style.png", pair[1])
     result = stylize(pair[0], tmp_path / "style.png", SMALL, encoder=tiny)
     manifest = json.loads(json.dumps(result.manifest(), allow_nan=False))
-    assert Recipe.from_dict(manifest["recipe"]) == replace(
-        SMALL, tile="off", history=5, kernels="torch"
-    )
+    assert Recipe.from_dict(manifest["recipe"]) == SMALL
+    assert manifest["plan"] == {"tile": "off", "history": 5, "kernels": "torch"}
     assert manifest["inputs"]["styles"] == [
         {
             "path": str((tmp_path / "style.png").resolve()),
@@ -471,8 +472,8 @@ def test_pictures_are_checked(pair: tuple[Tensor, Tensor], tiny: VGG, picture: M
             Run(content, [style, bad], SMALL, encoder=tiny)
     with pytest.raises(InputError, match="no style image"):
         Run(content, [], SMALL, encoder=tiny)
-    with pytest.raises(ValueError, match="expected a tensor of shape"):
-        Run(content[0], style, SMALL, encoder=tiny)
+    with pytest.raises(InputError, match=r"a tensor is of shape \(1, 2, 40, 60\)"):
+        Run(content[:, :2], style, SMALL, encoder=tiny)
 
 
 def test_public_names(pair: tuple[Tensor, Tensor], tiny: VGG) -> None:

@@ -406,7 +406,7 @@ class TestEverySolver:
     def test_state_survives_a_file(self, solver: Solver, image: Tensor) -> None:
         iterates, state = run(solver, quadratic, image, 7)
         file = io.BytesIO()
-        torch.save(state, file)
+        torch.save(dict(state), file)
         file.seek(0)
         loaded = torch.load(file, weights_only=True)
         g = gradient(quadratic, iterates[-1])
@@ -452,3 +452,39 @@ def test_lbfgs_keeps_large_images_pairs_in_bfloat16(
     assert {state[x].dtype for x in ("gradient", "moves", "changes")} == {torch.bfloat16}
     assert bowl(close) < 1e-4 * bowl(image)
     assert bowl(close) < 100 * bowl(exact) + 1e-6 * bowl(image)
+
+
+def test_states_that_were_handed_out_never_change() -> None:
+    """L-BFGS's rings wrap after four steps; every state is stepped from again at the end."""
+    solver, image = LBFGS(memory=0, least=3), _random(1, 3, 6, 5)
+    images, states = [image], [solver.start(image)]
+    for _ in range(12):
+        image, state = solver.step(images[-1], gradient(quadratic, images[-1]), states[-1])
+        images.append(image)
+        states.append(state)
+    for start in (*range(12), *reversed(range(12))):
+        image, state = images[start], states[start]
+        for k in range(start, min(12, start + 6)):
+            image, state = solver.step(image, gradient(quadratic, image), state)
+            assert torch.equal(image, images[k + 1])
+
+
+def test_the_ring_is_copied_only_for_a_state_that_is_kept() -> None:
+    solver, image = LBFGS(memory=0, least=3), _random(1, 3, 6, 5)
+
+    def memory(kept: bool) -> set[int]:
+        """Where the pairs of the last steps lie."""
+        x, state, found, keep = image, solver.start(image), [], []
+        for _ in range(12):
+            x, state = solver.step(x, gradient(quadratic, x), state)
+            found.append(state["moves"].untyped_storage().data_ptr())
+            if kept:
+                keep.append(state)
+        return {*found[4:]}
+
+    assert len(memory(kept=False)) == 1
+    assert len(memory(kept=True)) > 1
+
+
+def _random(*shape: int) -> Tensor:
+    return torch.rand(*shape, generator=torch.Generator().manual_seed(5))

@@ -19,7 +19,7 @@ from optistyle.encoders.vgg import VGG
 from optistyle.errors import InputError
 from optistyle.optimise.objective import Objective
 from optistyle.recipes import Recipe
-from optistyle.run import plan as plans
+from optistyle.run import demand as plans
 from optistyle.run import terms
 
 needs_ncnn = pytest.mark.skipif(not winograd.available(), reason="ncnn is not installed")
@@ -218,7 +218,7 @@ def test_large_blocks_are_kept_and_given_back() -> None:
     program = """if True:
         import ctypes, json, platform, resource, torch
         from optistyle.machine import heap, memory
-        from optistyle.run import plan as plans
+        from optistyle.run import demand as plans
         torch.set_num_threads(1)
         library = ctypes.CDLL(None)
         library.malloc.restype = ctypes.c_void_p

@@ -6,17 +6,18 @@ every tile's sums again, and their derivatives back to its pixels (Galerne et al
 Style Transfer", CGF 2024, do so for Gram matrices). An image whole is one tile, whose sums are the
 whole sums: its first pass is kept, and serves as the second.
 
-Several ranks (see `ranks`) share the tiles: each adds up its own, and the sums and the gradient are
-added up over ranks.
+Several ranks (see `machine.ranks`) share the tiles: each adds up its share, and the sums and the
+gradient are added up over ranks.
 """
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
+import logging
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -24,10 +25,13 @@ from torch import Tensor
 from optistyle.encoders.vgg import VGG
 from optistyle.errors import InputError
 from optistyle.losses.base import LossTerm, Reference, References, Statistic, Target, cut
-from optistyle.machine import devices, heap, ranks
+from optistyle.machine import devices, heap
 from optistyle.machine.graphs import Replayed
+from optistyle.machine.ranks import ALONE, Ranks
 from optistyle.optimise.solvers import is_compact
 from optistyle.optimise.tiles import Tile, TiledReference, refer, tiling
+
+log = logging.getLogger(__name__)
 
 #: Name -> weight and term. A weight of 0 leaves the term out.
 Terms = Mapping[str, tuple[float, LossTerm]]
@@ -55,12 +59,14 @@ class Measured:
         pixels: Tensor,
         alpha: Tensor | None,
         tile: int | None = None,
+        ranks: Ranks = ALONE,
     ) -> Reference:
-        """The style (1, 3, H, W) as seen by an encoder, which must not change in the meantime."""
+        """The style (1, 3, H, W) as an encoder sees it, which must not change in the meantime."""
         key = encoder, layers, digest(pixels, alpha), tile
         reference = self._kept.pop(key, None)
         if reference is None:
-            reference = refer(encoder, pixels, alpha, layers, tile)
+            log.debug("measuring a style of %dx%d px", *reversed(pixels.shape[-2:]))
+            reference = refer(encoder, pixels, alpha, layers, tile, ranks)
         self._kept[key] = reference
         while len(self._kept) > 1 and sum(map(_size, self._kept.values())) > self._limit:
             del self._kept[next(iter(self._kept))]
@@ -88,8 +94,9 @@ class Objective:
     """A function of the image; build it with `Objective.build`, call it as often as needed.
 
     Attributes:
-        tiles: of the whole image. shared: whether ranks share them; whoever evaluates it, or asks
-            for a gradient, waits for all others to do the same.
+        tiles: of the whole image.
+        ranks: who shares the tiles. Where there are several, a rank that evaluates the objective or
+            its gradient waits until all others do the same.
     """
 
     encoder: VGG
@@ -97,7 +104,7 @@ class Objective:
     targets: Mapping[str, Target]
     layers: frozenset[str]
     tiles: Sequence[Tile]
-    shared: bool = False
+    ranks: Ranks = ALONE
 
     @classmethod
     @torch.no_grad()
@@ -110,6 +117,7 @@ class Objective:
         shares: list[float],
         measured: Measured | None = None,
         tile: int | None = None,
+        ranks: Ranks = ALONE,
     ) -> Objective:
         """Measure content and styles once.
 
@@ -119,7 +127,8 @@ class Objective:
             styles: the same for every style image, of any sizes.
             shares: each style's share; positive, sum 1.
             measured: styles seen before, where several objectives share them.
-            tile: the side of the tiles in which all images are looked at; whole where None.
+            tile: the side of the tiles in which all images are evaluated; None for no tiles.
+            ranks: who shares the tiles.
         """
         for name, (weight, _) in terms.items():
             if not (math.isfinite(weight) and weight >= 0):
@@ -132,8 +141,8 @@ class Objective:
         measured = Measured() if measured is None else measured
         with encoder.arithmetic():
             references = References(
-                refer(encoder, *content, layers, tile),
-                [measured(encoder, layers, *style, tile) for style in styles],
+                refer(encoder, *content, layers, tile, ranks),
+                [measured(encoder, layers, *style, tile, ranks) for style in styles],
                 shares,
             )
             compact, targets = is_compact(content[0][0, 0].numel()), {}
@@ -141,7 +150,17 @@ class Objective:
                 target = term.target(references)
                 targets[name] = target.rounded() if compact else target
         tiles = tiling(encoder, layers, content[0].shape[-2:], tile)
-        return cls(encoder, terms, targets, layers, tiles, tile is not None and ranks.count() > 1)
+        return cls(encoder, terms, targets, layers, tiles, ALONE if tile is None else ranks)
+
+    @property
+    def shared(self) -> bool:
+        """Whether several ranks share the tiles."""
+        return self.ranks.count > 1
+
+    def reweighted(self, weights: Mapping[str, float]) -> Objective:
+        """The same objective with other weights above 0 for the terms that it has."""
+        terms = {name: (weights[name], term) for name, (_, term) in self.terms.items()}
+        return replace(self, terms=terms)
 
     def __call__(self, image: Tensor) -> dict[str, Tensor]:
         """Every term's weighted loss, by name; their sum is what is minimised.
@@ -156,7 +175,7 @@ class Objective:
         """The losses as numbers, with their sum as ``total``, without a gradient."""
         with torch.no_grad():
             losses = torch.stack(list(self(image).values()))
-            return self._numbers(ranks.joined({"": _first(losses)})[""] if self.shared else losses)
+            return self._numbers(self._agreed(losses) if self.shared else losses)
 
     def gradient(self, image: Tensor) -> tuple[dict[str, float], Tensor]:
         """The losses as numbers, and the derivative of their sum, (1, 3, H, W)."""
@@ -216,7 +235,7 @@ class Objective:
             cut(gradient, tile.crop).add_(derivative)
         if self.shared:
             # Rank 0's numbers for all: what is decided by them is decided alike.
-            both = ranks.joined({"gradient": gradient, "losses": _first(losses)})
+            both = self.ranks.joined({"gradient": gradient, "losses": self._first(losses)})
             losses, gradient = both["losses"], both["gradient"]
         return losses.detach(), gradient
 
@@ -227,7 +246,7 @@ class Objective:
     @property
     def _own(self) -> Sequence[Tile]:
         """This rank's tiles."""
-        return ranks.share(self.tiles) if self.shared else self.tiles
+        return self.ranks.share(self.tiles)
 
     def _whole(self, sums: Mapping[Sum, Tensor], image: Tensor) -> Mapping[Sum, Tensor]:
         """The sums over all ranks' tiles, from those over this one's."""
@@ -238,7 +257,16 @@ class Objective:
                 tile = self.tiles[0]
                 some = self._sums(cut(image.detach(), tile.crop), tile)
                 sums = {key: torch.zeros_like(x) for key, x in some.items()}
-            return ranks.joined({key: x.detach().clone() for key, x in sums.items()})
+            return self.ranks.joined({key: x.detach().clone() for key, x in sums.items()})
+
+    def _agreed(self, losses: Tensor) -> Tensor:
+        """Rank 0's losses, on every rank."""
+        return self.ranks.joined({"": self._first(losses)})[""]
+
+    def _first(self, losses: Tensor) -> Tensor:
+        """What adds up over ranks to rank 0's losses; in float64, apart from large gradients."""
+        exact = losses.detach().double()
+        return exact if self.ranks.rank == 0 else torch.zeros_like(exact)
 
     def _sums(self, crop: Tensor, tile: Tile) -> dict[Sum, Tensor]:
         """A tile's share of all terms' statistics."""
@@ -262,9 +290,3 @@ def _joined(parts: Iterable[Mapping[Sum, Tensor]]) -> dict[Sum, Tensor]:
     for part in parts:
         whole = {key: whole[key] + x for key, x in part.items()} if whole else {**part}
     return whole
-
-
-def _first(losses: Tensor) -> Tensor:
-    """What adds up over ranks to rank 0's losses; in float64, apart from large gradients."""
-    own = losses.detach().double()
-    return own if ranks.rank() == 0 else torch.zeros_like(own)

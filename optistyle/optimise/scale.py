@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 from torch import Tensor
 
+from optistyle.errors import InputError
 from optistyle.optimise.objective import Objective
 from optistyle.optimise.solvers import Solver, State
 
@@ -50,6 +51,10 @@ def steps(
     Yields:
         The weighted losses by name, with ``total``, of the image *before* the step (the image that
         was evaluated); the progress after it; and a line about a divergence, or None.
+
+    Raises:
+        InputError: the objective is not finite at the very first image: there is no better one to
+            go back to.
     """
     look = objective.gradients()
     while progress.iteration < iterations and progress.retreats <= RETREATS:
@@ -59,6 +64,8 @@ def steps(
         del gradient  # an image's memory; the state has what it needs of it
         losses = read()
         total, warning = losses["total"], None
+        if not math.isfinite(total) and progress.best == math.inf:
+            raise _not_finite(losses)
         progress = replace(progress, iteration=progress.iteration + 1)
         if math.isfinite(total) and total <= EXPLODED * progress.best:
             if total < progress.best:
@@ -77,6 +84,12 @@ def steps(
                 retreats=progress.retreats + 1,
             )
         yield losses, progress, warning
+
+
+def _not_finite(losses: dict[str, float]) -> InputError:
+    names = [name for name, x in losses.items() if name != "total" and not math.isfinite(x)]
+    which = f"the loss {' and '.join(names)} is" if names else "the sum of the losses is"
+    return InputError(f"{which} not finite: lower its weight")
 
 
 def outcome(objective: Objective, solver: Solver, progress: Progress) -> Tensor:

@@ -1,13 +1,13 @@
 """L-BFGS and Adam as pure steps: image, gradient and state in, image and state out.
 
 A solver is frozen settings; what it remembers is a `State` of tensors and numbers, which can be
-saved, carried to another scale, or started afresh with a smaller step. One step uses one
-evaluation of the objective and its gradient.
+saved, carried to another scale, or started afresh. A state that was handed out never changes. One
+step uses one evaluation of the objective and its gradient.
 """
 
 from __future__ import annotations
 
-import math
+import weakref
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
@@ -18,9 +18,6 @@ from torch.nn import functional as F
 
 from optistyle.errors import unknown
 from optistyle.machine import devices
-
-#: Tensors, lists of tensors and numbers: what `torch.load(weights_only=True)` gives back.
-State = dict[str, Any]
 
 #: Pixels from which on what lies beside an image, L-BFGS's pairs and targets' maps, is kept in
 #: bfloat16: 4096x4096.
@@ -34,6 +31,16 @@ _OCTAVES = 5
 def is_compact(pixels: int) -> bool:
     """Whether what lies beside an image of so many pixels is kept in bfloat16."""
     return pixels >= COMPACT
+
+
+class State(dict[str, Any]):
+    """What a solver remembers: tensors and numbers by name, as a file of a checkpoint holds them.
+
+    Attributes:
+        ring: the memory that L-BFGS's pairs lie in, which states of consecutive steps share.
+    """
+
+    ring: _Ring | None = None
 
 
 class Solver(Protocol):
@@ -52,8 +59,17 @@ class Solver(Protocol):
         """
         ...
 
-    def result(self, image: Tensor, state: State) -> Tensor:
+    @property
+    def shown(self) -> tuple[str, ...]:
+        """The names in a state that `result` reads: all that a view of the picture has to keep."""
+        ...
+
+    def result(self, image: Tensor, state: Mapping[str, Any]) -> Tensor:
         """The picture to hand out after the last step."""
+        ...
+
+    def renew(self, image: Tensor, state: State) -> State:
+        """The state to go on from ``image`` with after the objective has changed: no memory."""
         ...
 
     def retreat(self, image: Tensor, state: State) -> State:
@@ -121,27 +137,31 @@ class LBFGS:
         kind = torch.bfloat16 if is_compact(image[0, 0].numel()) else image.dtype
         zero = image.new_zeros(1, dtype=kind)  # seen from every pixel, and taking no memory
         none = image.new_zeros(0, dtype=torch.float32 if image.is_mps else torch.float64)
-        return {
-            "lr": self.lr,
-            "gradient": zero.expand_as(image),
-            # The s and the y of the pairs, as rings in the order of writing. A new s comes with a
-            # step, and its y with the next one: the first s is no move, so that its pair fails. As
-            # the ring of s has a row more than pairs are used, this state stays good.
-            "moves": zero.expand(1, image.numel()),
-            "changes": zero.expand(0, image.numel()),
-            "moved": 1,
-            # Of the pairs, the oldest first: which are in use; s·g and y·g; s·y and y·y of any two.
-            "valid": none.bool(),
-            "slopes": none.view(0, 2),
-            "products": none.view(0, 0, 2),
-            "gamma": none.new_ones(()),
-        }
+        return State(
+            {
+                "lr": self.lr,
+                "gradient": zero.expand_as(image),
+                # The s and the y of the pairs, as rings in the order of writing. A new s comes
+                # with a step, and its y with the next one: the first s is no move, so that its
+                # pair fails. The ring of s has a row more than pairs are used, so that a step
+                # leaves the state before it as it was.
+                "moves": zero.expand(1, image.numel()),
+                "changes": zero.expand(0, image.numel()),
+                "moved": 1,
+                # Of the pairs, the oldest first: which are in use; s·g and y·g; s·y and y·y of
+                # any two.
+                "valid": none.bool(),
+                "slopes": none.view(0, 2),
+                "products": none.view(0, 0, 2),
+                "gamma": none.new_ones(()),
+            }
+        )
 
     def step(self, image: Tensor, gradient: Tensor, state: State) -> tuple[Tensor, State]:
         kind = state["moves"].dtype
         most = self.capacity(2 * image.numel() * kind.itemsize)
-        moves, moved = _with_room(state["moves"], state["moved"], most + 1)
-        changes, changed = _with_room(state["changes"], state["moved"] - 1, most)
+        memory, moved = _Ring.beside(state, most)
+        moves, changes, changed = memory.moves, memory.changes, moved - 1
         newest, spare, new = (moved - 1) % (most + 1), moved % (most + 1), changed % most
         rings = (  # the oldest first
             (moves[spare + 1 : moved], moves[:spare]),
@@ -199,23 +219,31 @@ class LBFGS:
         for channel, slope in zip(step[0], gradient[0], strict=True):
             channel.masked_fill_(slope == 0, 0)  # what no loss looks at stays: transparent parts
 
-        return step.add_(image), {
-            "lr": state["lr"],
-            "gradient": spread,
-            "moves": moves[: moved + 1],
-            "changes": changes[: changed + 1],
-            "moved": moved + 1,
-            "valid": valid & descends,
-            "slopes": slopes,
-            "products": products,
-            "gamma": gamma,
-        }
+        following = State(
+            {
+                "lr": state["lr"],
+                "gradient": spread,
+                "moves": moves[: moved + 1],
+                "changes": changes[: changed + 1],
+                "moved": moved + 1,
+                "valid": valid & descends,
+                "slopes": slopes,
+                "products": products,
+                "gamma": gamma,
+            }
+        )
+        return step.add_(image), memory.lent(following)
 
-    def result(self, image: Tensor, state: State) -> Tensor:
+    shown = ()
+
+    def result(self, image: Tensor, state: Mapping[str, Any]) -> Tensor:
         return image
 
+    def renew(self, image: Tensor, state: State) -> State:
+        return State({**self.start(image), "lr": state["lr"]})
+
     def retreat(self, image: Tensor, state: State) -> State:
-        return {**self.start(image), "lr": state["lr"] / 2}
+        return State({**self.start(image), "lr": state["lr"] / 2})
 
     def rescale(self, image: Tensor, state: State) -> State:
         # Curvature in pixels says nothing about pixels of another size: start anew.
@@ -278,16 +306,55 @@ def _pyramid(x: Tensor, share: float, kernel: Tensor, octaves: int) -> Tensor:
     return grown[..., 2 : 2 + height, 2 : 2 + width].add_(x)
 
 
-def _with_room(ring: Tensor, written: int, rows: int) -> tuple[Tensor, int]:
-    """The memory that a ring is the beginning of, and how many rows were written to it.
+class _Ring:
+    """Memory of L-BFGS's pairs, whose rows are written in turn, and the states that read them.
 
-    New memory with the latest of them, and room for one more, where there is none or it has another
-    size: at the start, and after a file, which holds no empty rows.
+    Attributes:
+        moves: (pairs + 1, 3 H W), the s of the pairs. changes: (pairs, 3 H W), their y.
     """
-    shape = (rows, ring.shape[1])
-    if ring.untyped_storage().nbytes() == math.prod(shape) * ring.element_size():
-        return ring.as_strided(shape, (shape[1], 1)), written
-    memory, kept = ring.new_empty(shape), min(len(ring), rows - 1)
+
+    def __init__(self, moves: Tensor, changes: Tensor) -> None:
+        self.moves, self.changes = moves, changes
+        self._readers: list[weakref.ref[State]] = []
+
+    @classmethod
+    def beside(cls, state: State, pairs: int) -> tuple[_Ring, int]:
+        """The ring to write a state's next pair to, and how many moves were written to it.
+
+        That is the state's own ring, unless another state that is still in use reads the rows that
+        are written next: then a copy of it. At the start, and after a file, which holds no empty
+        rows, it is new memory with the latest rows.
+        """
+        ring = state.ring if isinstance(state, State) else None
+        if ring is None or len(ring.changes) != pairs:
+            moves, moved = _with_room(state["moves"], state["moved"], pairs + 1)
+            changes, _ = _with_room(state["changes"], state["moved"] - 1, pairs)
+            return cls(moves, changes), moved
+        if ring._is_read(state, pairs):
+            ring = cls(ring.moves.clone(), ring.changes.clone())
+        return ring, state["moved"]
+
+    def lent(self, state: State) -> State:
+        """The state, known as a reader of this ring."""
+        self._readers = [known for known in self._readers if known() is not None]
+        self._readers.append(weakref.ref(state))
+        state.ring = self
+        return state
+
+    def _is_read(self, state: State, pairs: int) -> bool:
+        """Whether a state other than this one reads the rows that are written after it."""
+        move, change = state["moved"] % (pairs + 1), (state["moved"] - 1) % pairs
+        others = [x for known in self._readers if (x := known()) is not None and x is not state]
+        return any(
+            (move < other["moved"] and move != other["moved"] % (pairs + 1))
+            or (change < other["moved"] - 1 and change != (other["moved"] - 1) % pairs)
+            for other in others
+        )
+
+
+def _with_room(ring: Tensor, written: int, rows: int) -> tuple[Tensor, int]:
+    """New memory with the latest rows of a ring and room for one more, and how many it holds."""
+    memory, kept = ring.new_empty((rows, ring.shape[1])), min(len(ring), rows - 1)
     for k in range(kept):
         memory[k] = ring[(written - kept + k) % len(ring)]
     return memory, kept
@@ -315,15 +382,9 @@ class Adam:
 
     def start(self, image: Tensor) -> State:
         zero = torch.zeros_like(image)
-        return {
-            "first": zero,
-            "second": zero,
-            "moments": 0,
-            "lr": self.lr,
-            **self._no_average(zero),
-        }
+        return State(first=zero, second=zero, moments=0, lr=self.lr, **self._no_average(zero))
 
-    def _no_average(self, zero: Tensor) -> State:
+    def _no_average(self, zero: Tensor) -> dict[str, Any]:
         return {"mean": zero, "averaged": 0}
 
     def step(self, image: Tensor, gradient: Tensor, state: State) -> tuple[Tensor, State]:
@@ -332,29 +393,34 @@ class Adam:
         second = state["second"].lerp(gradient.square(), 1 - b2)
         size = (second / (1 - b2**count)).sqrt() + self.eps
         image = (image - state["lr"] * first / (1 - b1**count) / size).clamp(0, 1)
-        return image, {
-            "first": first,
-            "second": second,
-            "moments": count,
-            "lr": state["lr"],
-            "mean": state["mean"].lerp(image, 1 - self.average),
-            "averaged": state["averaged"] + 1,
-        }
+        return image, State(
+            first=first,
+            second=second,
+            moments=count,
+            lr=state["lr"],
+            mean=state["mean"].lerp(image, 1 - self.average),
+            averaged=state["averaged"] + 1,
+        )
 
-    def result(self, image: Tensor, state: State) -> Tensor:
+    shown = ("mean", "averaged")
+
+    def result(self, image: Tensor, state: Mapping[str, Any]) -> Tensor:
         if not state["averaged"]:
             return image
         return (state["mean"] / (1 - self.average ** state["averaged"])).clamp(0, 1)
 
+    def renew(self, image: Tensor, state: State) -> State:
+        return State({**self.start(image), "lr": state["lr"]})
+
     def retreat(self, image: Tensor, state: State) -> State:
-        return {**self.start(image), "lr": state["lr"] / 2}
+        return State({**self.start(image), "lr": state["lr"] / 2})
 
     def rescale(self, image: Tensor, state: State) -> State:
         size = image.shape[-2:]
         first = F.interpolate(state["first"], size, mode="bicubic", align_corners=False)
         second = F.interpolate(state["second"], size, mode="bilinear", align_corners=False)
         zero = torch.zeros_like(image)
-        return {**state, "first": first, "second": second, **self._no_average(zero)}
+        return State({**state, "first": first, "second": second, **self._no_average(zero)})
 
 
 SOLVERS: Mapping[str, type[LBFGS] | type[Adam]] = {"lbfgs": LBFGS, "adam": Adam}

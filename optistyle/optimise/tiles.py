@@ -14,14 +14,13 @@ import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-import torch
 from torch import Size, Tensor
 
 from optistyle.encoders.vgg import VGG, Features
 from optistyle.errors import InputError
 from optistyle.layers import IMAGE, halvings, reach
 from optistyle.losses.base import Part, Reference, Window, cut
-from optistyle.machine import ranks
+from optistyle.machine.ranks import ALONE, Ranks
 from optistyle.statistics import Moments, moments
 
 
@@ -154,7 +153,7 @@ class TiledFeatures(Mapping[str, Tensor]):
             raise KeyError(layer)
         if layer == IMAGE:
             return self.pixels
-        whole = torch.empty(self.like(layer).shape).to(self.pixels)
+        whole = self.pixels.new_empty(self.like(layer).shape)
         for tile, features in self.parts({layer}):
             cut(whole, tile.window[layer]).copy_(features[layer])
         return whole
@@ -183,6 +182,7 @@ class TiledReference(Reference):
     """
 
     features: TiledFeatures
+    ranks: Ranks = ALONE
 
     def size(self, layer: str) -> Size:
         return self._like(layer).shape[-2:]
@@ -193,9 +193,9 @@ class TiledReference(Reference):
     def _measure(self, layer: str) -> Mapping[str, Moments]:
         sums: dict[str, Moments] = {}
         tiles: Sequence[Tile] = self.features.tiles(self.features)
-        shared = len(tiles) >= ranks.count() > 1
+        shared = len(tiles) >= self.ranks.count > 1
         if shared:
-            tiles = ranks.share(tiles)
+            tiles = self.ranks.share(tiles)
         for tile, features in self.features.parts(self.features, tiles):
             for name, feature in features.items():
                 part = moments(feature, cut(self.weights(name), tile.window[name]))
@@ -204,16 +204,21 @@ class TiledReference(Reference):
                 sums[name] = part
         if not shared:
             return sums
-        whole = ranks.joined(
+        whole = self.ranks.joined(
             {(x, order): getattr(sums[x], order) for x in sums for order in ("first", "second")}
         )
         return {x: Moments(whole[x, "first"], whole[x, "second"]) for x in sums}
 
 
 def refer(
-    encoder: VGG, pixels: Tensor, alpha: Tensor | None, layers: frozenset[str], side: int | None
+    encoder: VGG,
+    pixels: Tensor,
+    alpha: Tensor | None,
+    layers: frozenset[str],
+    side: int | None,
+    ranks: Ranks = ALONE,
 ) -> Reference:
-    """The image (1, 3, H, W) as seen by an encoder: whole, or in tiles where it has several."""
+    """The image (1, 3, H, W) as an encoder sees it: whole, or in tiles where it has several."""
     if len(tiling(encoder, layers, pixels.shape[-2:], side)) == 1 or side is None:
         return Reference(encoder(pixels, layers), alpha)
-    return TiledReference(TiledFeatures(encoder, pixels, layers, side), alpha)
+    return TiledReference(TiledFeatures(encoder, pixels, layers, side), alpha, ranks=ranks)

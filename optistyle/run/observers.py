@@ -1,9 +1,11 @@
-"""What watches a run: progress on the terminal, snapshots, checkpoints. Observers never touch."""
+"""Observers of a run: progress on the terminal, snapshots, checkpoints.
+
+Observers read a run's state; they do not change it.
+"""
 
 from __future__ import annotations
 
 import math
-import os
 import sys
 import time
 import warnings
@@ -13,18 +15,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
 
-import torch
 from torch import Tensor
 from tqdm import tqdm
 
 from optistyle import pictures
 from optistyle.errors import InputError
-from optistyle.optimise.scale import Progress
-from optistyle.optimise.solvers import State
 from optistyle.pictures import Picture
+from optistyle.run.checkpoint import Checkpoint
 
-#: One evaluation: scale (from 0), iteration (from 1), and the weighted losses by name.
-TraceRow = dict[str, float]
 #: Iterations of a scale by which the time left is known.
 _TIMED = 3
 #: (H, W) and iterations of every scale.
@@ -32,130 +30,54 @@ Schedule = Sequence[tuple[tuple[int, int], int]]
 
 
 @dataclass(frozen=True)
-class Checkpoint:
-    """Where a run stands between two steps: all that it needs to go on from there.
-
-    Attributes:
-        scale: which one, from 0.
-        progress: the optimisation's state at this scale.
-        trace: all evaluations so far.
-        seconds: of computing so far, by scale, over resumptions.
-        warnings: a line for every divergence so far.
-    """
-
-    scale: int
-    progress: Progress
-    trace: tuple[TraceRow, ...] = ()
-    seconds: tuple[float, ...] = (0.0,)
-    warnings: tuple[str, ...] = ()
-
-    def save(self, path: Path, identity: str) -> None:
-        """Write a file, whole or not at all, of tensors and plain values only.
-
-        Args:
-            path: the file.
-            identity: a text that stands for the run's inputs and settings.
-
-        Raises:
-            InputError: the disk refuses.
-        """
-        content = {
-            **vars(self),
-            "progress": {**vars(self.progress), "state": _own(self.progress.state)},
-            "identity": identity,
-            "threads": torch.get_num_threads(),
-        }
-        part = _part(path)
-        try:
-            try:
-                torch.save(content, part)
-                with part.open("rb+") as file:
-                    os.fsync(file.fileno())
-                part.replace(path)
-            finally:
-                part.unlink(missing_ok=True)
-        except (OSError, RuntimeError) as error:  # torch has its own words for a full disk
-            reason = error.strerror if isinstance(error, OSError) else str(error).splitlines()[0]
-            raise InputError(f"the checkpoint {path} cannot be written: {reason}") from error
-
-    @staticmethod
-    def discard(path: Path) -> None:
-        """Remove a file that `save` wrote, and what a killed process may have left of one."""
-        path.unlink(missing_ok=True)
-        _part(path).unlink(missing_ok=True)
-
-    @classmethod
-    def load(cls, path: Path, identity: str, device: torch.device) -> Checkpoint:
-        """Read a file that `save` wrote, and compute with as many threads as then.
-
-        Sums in another order round otherwise: the number of threads is part of what is repeated.
-
-        Raises:
-            InputError: it cannot be read, is damaged, or is of another run.
-        """
-        try:
-            content = torch.load(path, weights_only=True, map_location=device)
-            found, threads = content.pop("identity"), int(content.pop("threads"))
-            checkpoint = cls(**{**content, "progress": Progress(**content["progress"])})
-        except Exception as error:  # whatever torch finds wrong with it
-            raise InputError(
-                f"{path} is not a checkpoint that can be read; delete it to start over"
-            ) from error
-        if found != identity:
-            raise InputError(
-                f"the checkpoint {path} is of a run with other inputs or settings, or of another "
-                "version of optistyle; repeat those, or delete it to start over"
-            )
-        torch.set_num_threads(threads)
-        return checkpoint
-
-
-def _part(path: Path) -> Path:
-    return path.with_name(path.name + ".part")
-
-
-def _own(state: State) -> State:
-    """Without the rest of the memory that a tensor shows a part of: torch.save would write it."""
-    return {
-        name: value.clone()
-        if isinstance(value, Tensor) and value.nbytes < value.untyped_storage().nbytes()
-        else value
-        for name, value in state.items()
-    }
-
-
-@dataclass(frozen=True)
 class Step:
     """One iteration of a run, as observers and notebooks see it.
 
+    A step that is kept holds its picture and its losses, and nothing of the solver's memory.
+
     Attributes:
+        scale, scales: which scale, from 0, of how many.
         iteration, iterations: which evaluation at this scale, from 1, of how many.
-        scales: how many there are; ``scale`` is this one, from 0.
+        count: evaluations so far, over all scales.
         size: (H, W) at this scale.
-        losses: weighted, by name, with ``total``, of the image evaluated.
+        losses: weighted, by name, with ``total``, of the image that was evaluated.
         look: makes ``image``, (1, 3, H, W) in [0, 1]: the optimised image if the run ended here.
         picture: makes of it what would be saved: original colours and alpha put back.
-        checkpoint: where the run stands after this step.
+        standing: refers to ``checkpoint``, as long as the run or somebody else holds it.
         warning: a line about a divergence in this step, or None.
     """
 
+    scale: int
+    scales: int
     iteration: int
     iterations: int
-    scales: int
+    count: int
     size: tuple[int, int]
     losses: dict[str, float]
     look: Callable[[], Tensor]
     picture: Callable[[], Picture]
-    checkpoint: Checkpoint
+    standing: Callable[[], Checkpoint | None]
     warning: str | None = None
 
     @property
-    def scale(self) -> int:
-        return self.checkpoint.scale
+    def image(self) -> Tensor:
+        """(1, 3, H, W) in [0, 1]: the optimised image if the run ended here."""
+        return self.look()
 
     @property
-    def image(self) -> Tensor:
-        return self.look()
+    def checkpoint(self) -> Checkpoint:
+        """Where the run stands after this step. It stays as it is when the run goes on.
+
+        Raises:
+            InputError: the run has gone on already, and nobody kept the checkpoint.
+        """
+        at = self.standing()
+        if at is None:
+            raise InputError(
+                f"the run has gone on from iteration {self.iteration} of scale {self.scale + 1}: "
+                "take step.checkpoint before the next step"
+            )
+        return at
 
 
 class Observer:
@@ -267,7 +189,7 @@ class Snapshots(Observer):
             pictures.check_writable(self._path(count), inputs=self._inputs)
 
     def stepped(self, step: Step) -> None:
-        count = len(step.checkpoint.trace)
+        count = step.count
         if count % self._every == 0:
             self._wait()
             self._writing = self._writer.submit(self._write, self._path(count), step.picture)

@@ -1,352 +1,219 @@
-"""How much memory a run takes, and what would fit: a forecast, to refuse early and usefully.
-
-The forecast is of the peak beside the program, its weights and the input pictures.
-`python -m benchmarks sizes` holds whole runs, with the program and its pictures in them, against
-their plans: docs/speed.md.
-
-What tiles leave is images: the picture, the best one, gradients and L-BFGS's history, 12 bytes a
-pixel each, and the maps that targets are made from.
-"""
+"""How a run is done: the encoder, the loss terms, the scales, and what fits into memory."""
 
 from __future__ import annotations
 
-import contextlib
+import logging
 import math
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 
+from optistyle import encoders, sizes
 from optistyle.choices import MOST_KEYS
-from optistyle.encoders import winograd
 from optistyle.encoders.vgg import VGG
-from optistyle.errors import InputError
-from optistyle.layers import POOL5, halvings
-from optistyle.losses.base import References
-from optistyle.machine import heap, memory, ranks
-from optistyle.optimise.objective import Terms
-from optistyle.optimise.solvers import LBFGS, Solver, is_compact
-from optistyle.optimise.tiles import TiledFeatures, TiledReference, crop, grid, halo, tiling
+from optistyle.losses.named import describe
+from optistyle.machine import devices
+from optistyle.machine.ranks import ALONE, Ranks, match
+from optistyle.optimise import solvers, tiles
+from optistyle.optimise.objective import Terms, digest
+from optistyle.optimise.solvers import LBFGS, Solver
+from optistyle.pictures import Stored
+from optistyle.recipes import Recipe
+from optistyle.run import timing
+from optistyle.run.demand import Demand, Fit, Needs
+from optistyle.run.inputs import Inputs
+from optistyle.run.result import versions
+from optistyle.run.terms import all_terms, layers_of
 
-#: Copies of every activation alive at a step's peak: output, padded input, gradients in part.
-_COPIES = 3.1
-#: What the C library makes of them where it keeps what is freed, of which the next ones leave gaps.
-_SCATTER = 1.3
-#: Images of the picture's size alive beside the history while tiles are looked at: the picture, the
-#: best one, the gradient and, in the history's type, the one before; and while the solver steps,
-#: which holds two of the latter.
-_LOOKING, _STEPPING = 3, 4
-#: The same for Adam.
-_ADAM_LOOKING, _ADAM_STEPPING = 7, 12
-#: Bytes that convolutions take for themselves, whatever the size.
-_FIXED = 30_000_000
-#: Bytes of a float32, and of an RGB pixel of them.
-_FLOAT, _PIXEL = 4, 12
-#: Tiles to choose from, the side in pixels; None is the whole picture.
-SIDES = (None, 2048, 1024, 768, 512, 256)
-#: Pairs of L-BFGS to choose from, at the least; and bytes that they may take where there is choice.
-PAIRS, _HISTORY = (5, 4, 3, 2), 2_500_000_000
+log = logging.getLogger(__name__)
 
-
-@dataclass(frozen=True)
-class Needs:
-    """Whole maps that the targets of terms are made from.
-
-    Attributes:
-        held: layer by layer, with repetition, of the content's size: what targets keep.
-        matched: layers at which content and style are compared place by place.
-    """
-
-    held: tuple[str, ...] = ()
-    matched: frozenset[str] = frozenset()
-
-    @classmethod
-    @torch.no_grad()
-    def of(cls, encoder: VGG, terms: Terms) -> Needs:
-        """Found out by making the targets of a tiny picture: no term has to declare anything."""
-        layers = frozenset[str]().union(*(term.layers for _, term in terms.values()))
-        image = torch.linspace(0, 1, 3 * 32 * 32, device=encoder.device).view(1, 3, 32, 32)
-        content, style = (_Watched(encoder, image, layers, 32) for _ in range(2))
-        references = References(TiledReference(content), [TiledReference(style)], [1.0])
-        targets = [term.target(references) for _, term in terms.values()]
-        held = tuple(layer for target in targets for layer in sorted(target.maps))
-        return cls(held, frozenset(style.asked))
-
-
-class _Watched(TiledFeatures):
-    """Remembers which layers it was asked for."""
-
-    asked: tuple[str, ...] = ()
-
-    def __getitem__(self, layer: str) -> torch.Tensor:
-        self.asked = (*self.asked, layer)
-        return super().__getitem__(layer)
-
-
-@dataclass(frozen=True)
-class Demand:
-    """What decides how much memory a run takes, but for its size and how it is done.
-
-    Attributes:
-        encoder: with ``layers``, the union of what the loss terms read.
-        styles: pixels of every style image per pixel of the picture.
-        iterations: of the largest scale.
-        solver: see `solvers`.
-        needs: of the terms.
-        exact: whether attention looks at all positions of a style, however many.
-    """
-
-    encoder: VGG
-    layers: frozenset[str]
-    styles: tuple[float, ...] = (1.0,)
-    iterations: int = 100
-    solver: Solver = field(default_factory=LBFGS)
-    needs: Needs = Needs()
-    exact: bool = False
-
-    def bytes(self, height: int, width: int, tile: int | None = None, least: int = 5) -> int:
-        """The forecast for a picture of (H, W).
-
-        Args:
-            tile: the side of its tiles; None for none.
-            least: pairs that L-BFGS holds at least.
-        """
-        pixels = height * width
-        peak, held = self._floats()
-        seen = math.prod(crop(self.encoder, self.layers, (height, width), tile))
-        maps = _beside(_FLOAT, pixels) * sum(self._map(layer) for layer in self.needs.held) * pixels
-        image, most = _PIXEL * pixels, max((1.0, *self.styles))
-        if seen == pixels:
-            measuring = _FLOAT * (held * (1 + sum(self.styles)) + (peak - held) * most) * pixels
-        else:
-            measuring = _FLOAT * peak * seen
-        measuring += maps + max(
-            (self._matching(x, pixels, most) for x in self.needs.matched), default=0
-        )
-        measuring += image * (2 + sum(self.styles))
-        step = _COPIES * self._alive(seen) + _FLOAT * self._workspace() * seen + maps
-        adam = not isinstance(self.solver, LBFGS)
-        pairs = self.history(pixels, least)
-        before = _beside(image, pixels)
-        looking = pairs + (_ADAM_LOOKING * image if adam else _LOOKING * image + before)
-        stepping = pairs + (_ADAM_STEPPING * image if adam else _STEPPING * image + 2 * before)
-        return round(_FIXED + self._filters() + max(measuring, looking + step, stepping + maps))
-
-    def history(self, pixels: int, least: int) -> int:
-        """Bytes of L-BFGS's pairs, and of the half of one that comes next."""
-        if not isinstance(self.solver, LBFGS):
-            return 0
-        most = self.pairs(pixels, least)
-        rows = min(self.iterations, most + 1) + min(self.iterations, most)
-        return rows * _pair(pixels) // 2
-
-    def pairs(self, pixels: int, least: int) -> int:
-        """How many pairs L-BFGS remembers."""
-        if not isinstance(self.solver, LBFGS):
-            return 0
-        return replace(self.solver, least=least).capacity(_pair(pixels))
-
-    def positions(self, layer: str, pixels: int) -> float:
-        """Of a layer's map."""
-        return pixels / float(4 ** halvings(layer))
-
-    def _map(self, layer: str) -> float:
-        """Floats of a layer's map per pixel of the image."""
-        return self.encoder.channels(layer) * self.positions(layer, 1)
-
-    def _transformed(self) -> list[str]:
-        """The layers on the way that `winograd` computes."""
-        return [x for x in self._way() if x != POOL5 and self.encoder.is_transformed(x)]
-
-    def _filters(self) -> float:
-        """Bytes of filters that are not transformed yet."""
-        weights = self.encoder.convolutions()
-        missing = [x for x in self._transformed() if x not in self.encoder.transformed]
-        sizes = (weights[f"conv{x[4:]}.weight"].numel() for x in missing)
-        return winograd.FILTERS * _FLOAT * sum(sizes)
-
-    def _workspace(self) -> float:
-        """Floats per pixel that one of these convolutions takes for itself."""
-        taps = self.encoder.taps
-        return winograd.WORKSPACE * max(
-            (
-                self._map(x)
-                * (1 + self.encoder.channels(taps[taps.index(x) - 1]) / self.encoder.channels(x))
-                for x in self._transformed()
-            ),
-            default=0,
-        )
-
-    def _matching(self, layer: str, pixels: int, most: float) -> float:
-        """Bytes that attention takes at a layer: the style's map, or then the content's and FA."""
-        keys = most * self.positions(layer, pixels)
-        if not self.exact:
-            keys = min(keys, MOST_KEYS)
-        maps = self._map(layer) * pixels * max(most, 2)
-        return _FLOAT * (maps + 3 * self.encoder.channels(layer) * keys)
-
-    def _way(self) -> Sequence[str]:
-        """The layers on the way to the deepest."""
-        taps = self.encoder.taps
-        return taps[: max((taps.index(x) for x in self.layers & {*taps}), default=-1) + 1]
-
-    def _alive(self, pixels: int) -> float:
-        """Bytes of all activations of so many pixels."""
-        sizes = [_FLOAT * self._map(layer) * pixels for layer in self._way()]
-        return sum(size * (_SCATTER if size < heap.KEPT else 1) for size in sizes)
-
-    def _floats(self) -> tuple[float, float]:
-        """Per pixel, of a pass without gradient: at its peak, and after it."""
-        held, peak, source = 2.0 * 3, 0.0, 0.0
-        for layer in self._way():
-            size = self._map(layer)
-            peak = max(peak, held + source + 2 * size)
-            held, source = (held + size, 0.0) if layer in self.layers else (held, size)
-        return max(peak, held), held
-
-    def sampled(self, height: int, width: int) -> bool:
-        """Whether attention looks at a part of the style's positions only."""
-        most = round(max(self.styles) * height * width)
-        return not self.exact and any(
-            self.positions(layer, most) > MOST_KEYS for layer in self.needs.matched
-        )
-
-    def choose(self, height: int, width: int, tile: int | str, history: int | str) -> Plan:
-        """The largest tile, and the history, at which (H, W) fits what is free.
-
-        Args:
-            tile, history: see `recipes.Recipe`.
-
-        Raises:
-            InputError: nothing fits; names a size that does. Or there are fewer tiles than ranks.
-        """
-        sides, pairs = self._sides(tile), self._pairs(height * width, history)
-        room = memory.free(self.encoder.device)
-        if ranks.count() > 1:
-            sides, room = self._shared(height, width, tile), self._least(room)
-        if room is None:
-            needed = self.bytes(height, width, sides[0], pairs[0])
-            return Plan(sides[0], pairs[0], needed, memory.held(self.encoder.device))
-        # Rather tiles than more than half of what is free; rather more than that than less history.
-        for least, share in ((pairs[0], 0.5), *((least, 1.0) for least in pairs)):
-            for side in sides:
-                needed = self.bytes(height, width, side, least)
-                if needed <= share * room:
-                    return Plan(side, least, needed, memory.held(self.encoder.device))
-        needed = min(self.bytes(height, width, x, pairs[-1]) for x in sides)
-        raise InputError(
-            f"{width}x{height} px takes about {needed / 1e9:.1f} GB of memory with encoder "
-            f"{self.encoder.name}, and {room / 1e9:.1f} GB are free on {self.encoder.device}: "
-            + self._advice(height, width, math.floor(0.9 * room), sides, pairs[-1])
-            + ("" if tile == "auto" else ", or --tile auto may")
-        )
-
-    def _sides(self, tile: int | str) -> Sequence[int | None]:
-        if tile == "off":
-            return [None]
-        if isinstance(tile, int):
-            return [tile]
-        least = halo(self.encoder, self.layers)
-        return [side for side in SIDES if side is None or side >= least]
-
-    def _shared(self, height: int, width: int, tile: int | str) -> Sequence[int]:
-        """The sides of tiles of which (H, W) has one for every rank, the largest first."""
-        if tile == "off":
-            raise InputError(
-                f"--tile off leaves one part for {ranks.count()} ranks to share: "
-                "give --tile auto or a side in pixels"
-            )
-
-        def fit(side: int) -> int:
-            return len(tiling(self.encoder, self.layers, (height, width), side))
-
-        step = grid(self.layers)
-        least = max(halo(self.encoder, self.layers), step)
-        sides = range(max(least, max(height, width) // step * step), least - 1, -step)
-        some = [tile] if isinstance(tile, int) else sides
-        if (largest := next((x for x in some if fit(x) >= ranks.count()), None)) is None:
-            most = fit(some[-1])
-            raise InputError(
-                f"{width}x{height} px are too small for {ranks.count()} ranks: {most} fit "
-                f"with tiles of {some[-1]} px"
-                + (f", {fit(least)} with the smallest, of {least}" if most < fit(least) else "")
-            )
-        return [largest, *(x for x in SIDES if x and least <= x < largest and tile == "auto")]
-
-    def _least(self, room: int | None) -> int | None:
-        """What is free for a rank, where others take of the same; on every rank the same."""
-        if room is not None and self.encoder.device.type == "cpu":
-            room //= ranks.sharing()
-        rooms = [x for x in ranks.gathered(room) if x is not None]
-        return min(rooms, default=None)
-
-    def _pairs(self, pixels: int, history: int | str) -> Sequence[int]:
-        if isinstance(history, int):
-            return [history]
-        if not isinstance(self.solver, LBFGS):
-            return PAIRS[:1]
-        return [n for n in PAIRS if self.history(pixels, n) <= _HISTORY] or PAIRS[-1:]
-
-    @contextlib.contextmanager
-    def guard(self, height: int, width: int, plan: Plan) -> Iterator[None]:
-        """Turn running out of memory at (H, W) into an `InputError` that names a smaller size."""
-        try:
-            yield
-        except (MemoryError, RuntimeError) as error:
-            if not memory.is_shortage(error):
-                raise
-            room = min(plan.bytes // 2, memory.free(self.encoder.device) or plan.bytes)
-            raise InputError(
-                f"out of memory on {self.encoder.device} at {width}x{height} px with encoder "
-                f"{self.encoder.name}: "
-                + self._advice(height, width, room, [plan.tile], plan.history)
-            ) from error
-
-    def _advice(
-        self, height: int, width: int, room: int, sides: Sequence[int | None], least: int
-    ) -> str:
-        fits = max(self.largest(height, width, room, side, least) for side in sides)
-        return f"--size {fits} would fit" if fits else "no size would fit"
-
-    def largest(
-        self, height: int, width: int, room: int, tile: int | None = None, least: int = 5
-    ) -> int:
-        """The longer side, a multiple of 16 px, at which the shape fits ``room`` bytes; 0: none."""
-        longer = max(height, width)
-        for side in range(longer - longer % 16, 15, -16):
-            size = round(height * side / longer), round(width * side / longer)
-            if self.bytes(*size, tile, least) <= room:
-                return side
-        return 0
+#: Settings that decide how a picture is computed, and not which picture it is.
+HOW = ("tile", "history", "kernels")
 
 
 @dataclass(frozen=True)
 class Plan:
-    """How a run fits into memory.
+    """All that is decided before the first step.
 
     Attributes:
-        tile: the side of its tiles in pixels; None for none.
-        history: pairs that L-BFGS holds at least.
-        bytes: the forecast of what the run takes.
-        held: what the program, its weights and the pictures took before.
+        recipe: the settings, with the encoder and the device that ``auto`` stands for.
+        encoder: in use, on its device.
+        terms: the loss terms of weights above 0, by name.
+        extra: the terms beside the recipe's, as the manifest records them.
+        schedule: (H, W) and iterations of every scale.
+        demand: what decides how much memory the run takes. fit: the tiles and the history.
+        ranks: who shares the tiles.
     """
 
-    tile: int | None
-    history: int
-    bytes: int
-    held: int = 0
+    recipe: Recipe
+    encoder: VGG
+    terms: Terms
+    extra: Mapping[str, Any]
+    schedule: Sequence[tuple[tuple[int, int], int]]
+    demand: Demand
+    fit: Fit
+    ranks: Ranks = ALONE
 
     @property
-    def peak(self) -> int:
-        """Bytes that the program takes at the most."""
-        return self.held + self.bytes
+    def size(self) -> tuple[int, int]:
+        """(H, W) of the result."""
+        return self.schedule[-1][0]
+
+    @property
+    def solver(self) -> Solver:
+        """The solver, with as much history as fits."""
+        return solvers.make(self.recipe.optimizer, self.recipe.lr, self.fit.history)
+
+    def how(self) -> dict[str, Any]:
+        """Tile, history and kernels, for the manifest: what repeats the run to the bit."""
+        return {
+            "tile": self.fit.tile or "off",
+            "history": self.fit.history,
+            "kernels": self.encoder.kernels,
+        }
+
+    def describe(self) -> str:
+        """One line that says memory and time; it times the encoder for a second or a few."""
+        (height, width), fit = self.size, self.fit
+        parts = "whole" if fit.tile is None else f"in tiles of {fit.tile} px"
+        count = self.ranks.count
+        over, each = (f" over {count} ranks", " each") if count > 1 else ("", "")
+        duration = timing.seconds(self.demand, self.terms, self.schedule, fit)
+        line = (
+            f"{width}x{height} px {parts}{over}, about {fit.peak / 1e9:.1f} GB of memory{each} "
+            f"and {timing.spell(duration)}"
+        )
+        compact = solvers.is_compact(height * width)
+        if isinstance(self.solver, LBFGS) and (compact or fit.history < 5):
+            kept = self.demand.pairs(height * width, fit.history)
+            line += f"; {kept} steps of history{', in bfloat16' if compact else ''}"
+        if self.demand.sampled(height, width):
+            line += f"; attention to {MOST_KEYS} positions of a style (all: --attention exact)"
+        return line
 
 
-def _pair(pixels: int) -> int:
-    """Bytes of one of L-BFGS's pairs."""
-    return 2 * _beside(_PIXEL, pixels) * pixels
+def make_plan(
+    inputs: Inputs,
+    recipe: Recipe | None = None,
+    *,
+    encoder: VGG | None = None,
+    extra: Terms | None = None,
+    ranks: Ranks = ALONE,
+) -> Plan:
+    """Plan a run: load the encoder, check every setting against it, and choose tiles and history.
+
+    Args:
+        inputs: see `inputs.read_inputs`.
+        recipe: the settings, `Recipe()` by default.
+        encoder: an encoder to use in place of the recipe's.
+        extra: loss terms beside the recipe's, by name, with their weights.
+        ranks: who shares the tiles.
+
+    Raises:
+        InputError: settings that do not go with the pictures, the encoder or the memory; ranks that
+            do not match.
+    """
+    recipe = recipe or Recipe()
+    schedule = recipe.schedule(inputs.content.height, inputs.content.width)
+    if encoder is None:
+        recipe = resolved(recipe)
+        encoder = load_encoder(recipe)
+    else:
+        recipe = _as_run(recipe, encoder)
+    weighted = all_terms(recipe, extra)
+    layers = layers_of(weighted)
+    with torch.no_grad():
+        encoder(torch.zeros(1, 3, 32, 32, device=encoder.device), layers)  # has it all of these?
+    if isinstance(recipe.tile, int):
+        tiles.check(encoder, layers, recipe.tile)
+    size, iterations = schedule[-1]
+    demand = Demand(
+        encoder,
+        layers,
+        tuple(
+            math.prod(style_size(style, size, recipe.style_scale)) / math.prod(size)
+            for style in inputs.styles
+        ),
+        iterations,
+        solvers.make(recipe.optimizer, recipe.lr),
+        Needs.of(encoder, weighted),
+        recipe.attention == "exact",
+        ranks,
+    )
+    described = {
+        name: {"weight": weight, **describe(term)} for name, (weight, term) in (extra or {}).items()
+    }
+    if ranks.count > 1:
+        match(ranks, _alike(inputs, recipe, encoder, described))
+    fit = demand.choose(*size, recipe.tile, recipe.history)
+    log.info("plan: tile %s, history %d, %.2f GB", fit.tile, fit.history, fit.peak / 1e9)
+    return Plan(recipe, encoder, weighted, described, schedule, demand, fit, ranks)
 
 
-def _beside(size: int, pixels: int) -> int:
-    """Bytes, of so many, that what lies beside a picture of so many pixels is kept in."""
-    return size // 2 if is_compact(pixels) else size
+def resolved(recipe: Recipe) -> Recipe:
+    """The recipe with the encoder and the device that ``auto`` stands for on this machine."""
+    device = devices.resolve(recipe.device)
+    chosen = encoders.choose(recipe.encoder, device)[0] if not recipe.weights else "auto"
+    return replace(recipe, encoder=chosen, device=str(device))
+
+
+def load_encoder(recipe: Recipe) -> VGG:
+    """The encoder of a `resolved` recipe, on its device."""
+    return encoders.load(
+        recipe.encoder,
+        file=recipe.weights,
+        pooling=recipe.pooling,
+        padding=recipe.padding,
+        precision=recipe.precision,
+        kernels=recipe.kernels,
+        device=recipe.device,
+    )
+
+
+def style_size(style: Stored, size: tuple[int, int], scale: float) -> tuple[int, int]:
+    """As many pixels as the picture has, times the scale squared, in the style's own aspect."""
+    area = round(math.prod(size) * scale**2)
+    # No side below SMALLEST px, where the deepest layers end.
+    return sizes.fit_area(style.height, style.width, area, sizes.SMALLEST)
+
+
+def _as_run(recipe: Recipe, encoder: VGG) -> Recipe:
+    """The recipe with what an encoder that was handed over really does."""
+    changes = {
+        name: value
+        for name in ("pooling", "padding", "precision")
+        if (value := getattr(encoder, name, None)) is not None and value != getattr(recipe, name)
+    }
+    for name, value in changes.items():
+        log.info("the encoder's %s is %s; the recipe's is %s", name, value, getattr(recipe, name))
+    return replace(recipe, **changes)
+
+
+def _alike(
+    inputs: Inputs, recipe: Recipe, encoder: VGG, extra: Mapping[str, Any]
+) -> dict[str, Any]:
+    """What has to be the same on every rank, with its names for a reader."""
+    styles = {f"style {k}": entry for k, entry in enumerate(inputs.record["styles"], 1)}
+    files = {**inputs.record, **styles}
+    del files["styles"]
+    settings = {
+        f"--{name.replace('_', '-')}": value
+        for name, value in recipe.as_dict().items()
+        if name not in files  # on another machine it may lie in another place
+    }
+    processor = (
+        torch.cuda.get_device_name(encoder.device)
+        if encoder.device.type == "cuda"
+        else torch.backends.cpu.get_cpu_capability()
+    )
+    return {
+        **{f"the {name}": entry["sha256"] for name, entry in files.items()},
+        **settings,
+        "the encoder": [encoder.name, digest(*encoder.convolutions().values())],
+        "extra terms": {**extra},
+        **versions(),
+        "threads": torch.get_num_threads(),
+        "processor": processor,
+    }

@@ -8,11 +8,10 @@ from collections.abc import Callable, Sequence
 import torch
 
 from optistyle.choices import MOST_KEYS
-from optistyle.machine import ranks
 from optistyle.optimise.objective import Objective, Terms
 from optistyle.optimise.solvers import LBFGS
 from optistyle.optimise.tiles import tiling
-from optistyle.run.plan import Demand, Plan
+from optistyle.run.demand import Demand, Fit
 from optistyle.statistics import gather
 
 #: Sides of the tiny pictures: two, to tell what grows with the picture from what does not.
@@ -24,13 +23,13 @@ _ADAM, _PAIR, _REST = 20, 3, 10
 
 
 def seconds(
-    demand: Demand, terms: Terms, schedule: Sequence[tuple[tuple[int, int], int]], plan: Plan
+    demand: Demand, terms: Terms, schedule: Sequence[tuple[tuple[int, int], int]], fit: Fit
 ) -> float:
     """Of a whole run; within a factor of two where the machine stays as busy as it is.
 
     Args:
         demand: of the run. terms: of its objective. schedule: (H, W) and iterations of every scale.
-        plan: how it is done.
+        fit: the tiles and the history.
     """
     encoder, device = demand.encoder, demand.encoder.device
 
@@ -61,7 +60,7 @@ def seconds(
     total = 0.0
     for (height, width), iterations in schedule:
         pixels = height * width
-        tiles = ranks.share(tiling(encoder, demand.layers, (height, width), plan.tile))
+        tiles = demand.ranks.share(tiling(encoder, demand.layers, (height, width), fit.tile))
         looked_at = sum(
             (rows.stop - rows.start) * (columns.stop - columns.start)
             for rows, columns in (tile.crop for tile in tiles)
@@ -69,7 +68,7 @@ def seconds(
         step = fixed + looked_at * (gradient + (forward if len(tiles) > 1 else 0))
         passes = float(_ADAM)
         if isinstance(demand.solver, LBFGS):
-            passes = _REST + _PAIR * min(iterations / 2, demand.pairs(pixels, plan.history))
+            passes = _REST + _PAIR * min(iterations / 2, demand.pairs(pixels, fit.history))
         step += passes * 3 * pixels * passing
         total += iterations * step + (1 + sum(demand.styles)) * pixels * forward
         for layer in demand.needs.matched:
