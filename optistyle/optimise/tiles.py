@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import torch
 from torch import Size, Tensor
 
-from optistyle.encoders.vgg import VGG, Features
+from optistyle.encoders.base import Encoder, Features
 from optistyle.errors import InputError
 from optistyle.layers import IMAGE, halvings, reach
 from optistyle.losses.base import Part, Reference, Window, cut
@@ -37,7 +37,7 @@ class Tile:
     crop: Part
     window: Window
 
-    def features(self, encoder: VGG, pixels: Tensor) -> Features:
+    def features(self, encoder: Encoder, pixels: Tensor) -> Features:
         """The features of the tile's own positions, from the crop's pixels (1, 3, h, w)."""
         found = encoder(pixels, self.window)
         return {layer: cut(found[layer], self.inside(layer)) for layer in self.window}
@@ -57,14 +57,14 @@ def grid(layers: Iterable[str]) -> int:
     return int(2 ** max(map(halvings, layers)))
 
 
-def halo(encoder: VGG, layers: Iterable[str]) -> int:
+def halo(encoder: Encoder, layers: Iterable[str]) -> int:
     """Pixels around a tile that its features see, in whole positions of the deepest layer."""
     layers = frozenset(layers)
     step = grid(layers)
     return step * math.ceil(reach(layers, encoder.taps) / step)
 
 
-def check(encoder: VGG, layers: Iterable[str], side: int) -> None:
+def check(encoder: Encoder, layers: Iterable[str], side: int) -> None:
     """Raise `InputError` where a tile would be smaller than its halo, or than a position."""
     layers = frozenset(layers)
     least = max(halo(encoder, layers), grid(layers))
@@ -76,7 +76,7 @@ def check(encoder: VGG, layers: Iterable[str], side: int) -> None:
 
 
 def tiling(
-    encoder: VGG, layers: Iterable[str], size: Sequence[int], side: int | None
+    encoder: Encoder, layers: Iterable[str], size: Sequence[int], side: int | None
 ) -> list[Tile]:
     """The tiles of an image of (H, W), row by row; one where ``side`` is None or large enough.
 
@@ -106,7 +106,7 @@ def tiling(
 
 
 def crop(
-    encoder: VGG, layers: Iterable[str], size: Sequence[int], side: int | None
+    encoder: Encoder, layers: Iterable[str], size: Sequence[int], side: int | None
 ) -> tuple[int, ...]:
     """The (H, W) that the tiles of an image are looked at with, see `tiling`."""
     layers = frozenset(layers)
@@ -115,7 +115,7 @@ def crop(
 
 
 def _along(
-    length: int, encoder: VGG, layers: frozenset[str], side: int | None
+    length: int, encoder: Encoder, layers: frozenset[str], side: int | None
 ) -> list[tuple[tuple[int, int], slice]]:
     """Tiles in one direction: the first and last pixel of each, and what it is looked at with."""
     step, margin = grid(layers), halo(encoder, layers)
@@ -140,7 +140,7 @@ class TiledFeatures(Mapping[str, Tensor]):
         side: of a tile in pixels.
     """
 
-    def __init__(self, encoder: VGG, pixels: Tensor, layers: frozenset[str], side: int) -> None:
+    def __init__(self, encoder: Encoder, pixels: Tensor, layers: frozenset[str], side: int) -> None:
         self.pixels, self._encoder, self._layers, self._side = pixels, encoder, layers, side
 
     def __len__(self) -> int:
@@ -211,7 +211,7 @@ class TiledReference(Reference):
 
 
 def refer(
-    encoder: VGG, pixels: Tensor, alpha: Tensor | None, layers: frozenset[str], side: int | None
+    encoder: Encoder, pixels: Tensor, alpha: Tensor | None, layers: frozenset[str], side: int | None
 ) -> Reference:
     """The image (1, 3, H, W) as seen by an encoder: whole, or in tiles where it has several."""
     if len(tiling(encoder, layers, pixels.shape[-2:], side)) == 1 or side is None:
