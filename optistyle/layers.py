@@ -17,12 +17,22 @@ from optistyle.errors import InputError, unknown
 #: Convolutions and VGG-19's own channels, block by block (Simonyan & Zisserman 2015, table 1 E).
 BLOCKS = ((2, 64), (2, 128), (4, 256), (4, 512), (4, 512))
 
-#: The rectified convolutions, in the order of the network.
-RELUS = tuple(
-    f"relu{block}_{index}"
-    for block, (count, _) in enumerate(BLOCKS, start=1)
-    for index in range(1, count + 1)
-)
+
+def relus(counts: Iterable[int]) -> tuple[str, ...]:
+    """Name the rectified convolutions of a VGG in order.
+
+    Args:
+        counts: the number of convolutions in each block.
+    """
+    return tuple(
+        f"relu{block}_{index}"
+        for block, count in enumerate(counts, start=1)
+        for index in range(1, count + 1)
+    )
+
+
+#: VGG-19's rectified convolutions, in the order of the network.
+RELUS = relus(count for count, _ in BLOCKS)
 #: The first of every block: the layers of the style loss (Gatys et al. 2016).
 BLOCK_STARTS = tuple(f"relu{block}_1" for block in range(1, len(BLOCKS) + 1))
 #: The sixth level: block 5's output, halved once more. (16x16 positions of 512x512 px.)
@@ -44,19 +54,20 @@ LayerWeights = Mapping[str, float]
 
 
 def halvings(layer: str) -> int:
-    """How often the image is halved on the way to a layer: its positions are 2**halvings px."""
+    """Return how often a VGG halves the image before a layer: a position is 2**halvings px wide."""
     if layer in PIXELS:
         return 0
     return len(BLOCKS) if layer == POOL5 else int(layer[4]) - 1
 
 
 def reach(layers: Iterable[str], taps: Sequence[str]) -> int:
-    """How many pixels beyond its own ones a position of the deepest of the layers sees.
+    """Return how many pixels beyond itself a position of a VGG's deepest layer depends on.
 
-    Every 3x3 convolution looks one position further to each side; pooling, aligned, no further.
+    Every 3x3 convolution adds one position on each side; pooling, aligned, adds none.
 
     Args:
-        taps: the encoder's (see `encoders.vgg.VGG.taps`), in order.
+        layers: the names to be read.
+        taps: the encoder's layers in order (see `encoders.base.Encoder.taps`).
     """
     wanted = {*layers}
     deepest = max((taps.index(layer) for layer in wanted - {*PIXELS}), default=-1)

@@ -168,7 +168,7 @@ def test_a_hole_is_not_an_end(convolutions: dict[str, Tensor]) -> None:
 
 def test_a_wrong_shape_is_named(convolutions: dict[str, Tensor]) -> None:
     state = {**convolutions, "conv2_1.weight": torch.zeros(64, 64, 3, 3)}
-    complaint = r"'conv2_1\.weight' has shape \(64, 64, 3, 3\), VGG-19's is \(128, 64, 3, 3\)"
+    complaint = r"'conv2_1\.weight' has shape \(64, 64, 3, 3\), a VGG's is \(128, 64, 3, 3\)"
     with pytest.raises(InputError, match=complaint):
         formats.recognise(state, {}, "vgg_conv.pth")
 

@@ -188,7 +188,7 @@ def test_the_halo_is_the_receptive_field(tiny: VGG, picture: Picture) -> None:
     for layer in ("relu1_1", "relu2_2", "relu3_4", "relu5_1"):
         image = picture(400, 400).requires_grad_()
         feature = tiny(image, {layer})[layer]
-        step = tiles.grid({layer})
+        step = tiles.grid(tiny, {layer})
         place = feature.shape[-1] // 2
         feature[..., place, place].sum().backward()
         rows = image.grad.abs().sum((0, 1, 3)).nonzero()

@@ -26,7 +26,8 @@ from optistyle.baselines.attention import (
     relative_distance,
 )
 from optistyle.baselines.codec import BLOCK_STARTS, Decoder, outside
-from optistyle.encoders.vgg import VGG, Features
+from optistyle.encoders.base import Features
+from optistyle.encoders.vgg import VGG
 from optistyle.statistics import gather
 
 #: Style positions that are looked at. The published code draws 64 x 64 of them at random; an even

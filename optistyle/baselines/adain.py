@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from optistyle.baselines.codec import BLOCK_STARTS, Transfer, outside
-from optistyle.encoders.vgg import Features
+from optistyle.encoders.base import Features
 
 
 def mean_deviation(features: Tensor, eps: float = 1e-5) -> tuple[Tensor, Tensor]:

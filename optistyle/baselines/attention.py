@@ -10,7 +10,8 @@ from torch.nn import functional as F
 
 from optistyle.baselines.adain import mean_deviation, statistics_distance
 from optistyle.baselines.codec import Decoder, Transfer
-from optistyle.encoders.vgg import VGG, Features
+from optistyle.encoders.base import Features
+from optistyle.encoders.vgg import VGG
 from optistyle.statistics import gather
 
 

@@ -9,7 +9,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from optistyle.baselines.base import Alpha, Baseline, by_level, equal_shares, mirrored
-from optistyle.encoders.vgg import VGG, Features
+from optistyle.encoders.base import Features
+from optistyle.encoders.vgg import VGG
 from optistyle.layers import BLOCK_STARTS
 
 #: Pixels of the coarsest grid: images are padded to a multiple of it.

@@ -20,7 +20,8 @@ from optistyle.baselines.attention import (
     relative_distance,
 )
 from optistyle.baselines.codec import BLOCK_STARTS, Decoder, outside
-from optistyle.encoders.vgg import VGG, Features
+from optistyle.encoders.base import Features
+from optistyle.encoders.vgg import VGG
 
 _PIXELS, _FEATURES = 50.0, 1.0
 

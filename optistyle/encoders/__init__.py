@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 import contextlib
-import os
-import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import platformdirs
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import save_file
-from torch import Tensor
+from safetensors import torch as safetensors
+from torch import Tensor, nn
 
+from optistyle import files
 from optistyle.choices import ENCODERS
-from optistyle.encoders import formats, weights
-from optistyle.encoders.kernels import check, fastest
+from optistyle.encoders import formats, modules, weights
+from optistyle.encoders.base import Encoder, Features, check
+from optistyle.encoders.kernels import check as check_kernels
+from optistyle.encoders.kernels import fastest
 from optistyle.encoders.procedural import calibration_images
 from optistyle.encoders.vgg import VGG, mean_activations, normalise
 from optistyle.errors import InputError, unknown
 from optistyle.machine import devices
+
+__all__ = ["ENCODERS", "VGG", "Encoder", "Features", "check", "choose", "load"]
 
 #: Part of the cache's file names: raise it when the calibration pictures change.
 _CALIBRATION = 2
@@ -42,7 +46,7 @@ def choose(name: str, device: torch.device) -> tuple[str, str]:
 
 
 def load(
-    name: str = "slim",
+    name: str | nn.Module = "slim",
     *,
     file: str | Path | None = None,
     pooling: str = "average",
@@ -50,31 +54,44 @@ def load(
     precision: str = "float32",
     kernels: str = "auto",
     device: torch.device | str = "cpu",
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
 ) -> VGG:
-    """A mean-normalised encoder, ready to use. Nothing is downloaded.
+    """Load a mean-normalised encoder, ready to use. Nothing is downloaded.
 
     Args:
-        name: one of `ENCODERS`.
-        file: a weights file to use instead of the named encoder's own, recognised by its keys
-            (`formats.recognise`).
-        pooling: ``average``, ``max`` or ``l2``. padding: ``reflect`` or ``zeros``.
+        name: one of `ENCODERS`; or a network of your own, as a ``torch.nn.Module``: torchvision's
+            ``vgg16()`` or ``vgg19()``, a ``torch.nn.Sequential`` of 3x3 convolutions, ReLU and
+            pooling, or a module whose convolutions are called ``conv1_1``, ``conv1_2``, …
+        file: a file of weights to use instead of the named encoder's own. VGG-19's and VGG-16's
+            are recognised by their keys and shapes (see `formats.recognise`).
+        pooling: ``average``, ``max`` or ``l2``.
+        padding: ``reflect`` or ``zeros``.
         precision: one of `devices.PRECISIONS`.
         kernels: one of `kernels.CHOICES`; ``auto`` times them once per machine.
-        device: where the encoder lives.
+        device: where the encoder is to be.
+        mean, std: three numbers each, for a network of your own: it was trained on
+            (x - mean) / std, x being RGB in [0, 1]. ImageNet's by default, as in torchvision.
+
+    Returns:
+        The encoder. Each filter's mean activation on the calibration pictures is 1
+        (Gatys et al. 2016, section 2).
 
     Raises:
-        InputError: unknown names, weights that are not there or do not match, a precision or
-            kernels that the device does not have.
+        InputError: an unknown name, weights that are not there or do not match, a module that is
+            not built like a VGG, a precision or kernels that the device does not have.
+
+    Example:
+        >>> import torchvision
+        >>> from optistyle import load_encoder
+        >>> network = torchvision.models.vgg16(weights=None)
+        >>> load_encoder(network, pooling="max").layers[-1]  # doctest: +SKIP
+        'relu5_3'
     """
     device = torch.device(device)
     devices.check(device, precision)
-    check(kernels, precision, device)
-    if file is None:
-        path, digest = weights.verify(choose(name, device)[0])
-    else:
-        path, digest = Path(file), weights.sha256(file)
-    tensors, metadata = weights.load_tensors(path)
-    found = formats.recognise(tensors, metadata, str(path))
+    check_kernels(kernels, precision, device)
+    found, digest = _weights(name, file, mean, std, device)
     encoder = VGG(
         found.convolutions,
         mean=found.mean,
@@ -84,10 +101,38 @@ def load(
         name=found.name,
     ).to(device)
     if found.calibrated_for != pooling:
-        means = _cached_means(encoder, f"{digest[:16]}-{pooling}-{padding}")
+        means = _cached_means(encoder, f"{digest or encoder.digest()[:16]}-{pooling}-{padding}")
         encoder = normalise(encoder, means)
     encoder.kernels = fastest(encoder) if kernels == "auto" else kernels
     return encoder
+
+
+def _weights(
+    name: str | nn.Module,
+    file: str | Path | None,
+    mean: Sequence[float] | None,
+    std: Sequence[float] | None,
+    device: torch.device,
+) -> tuple[formats.Weights, str]:
+    """The weights in one form, and the beginning of their file's SHA-256; without a file ""."""
+    if isinstance(name, VGG):
+        raise InputError(f"encoder {name.name} is loaded already: use it as it is")
+    if isinstance(name, nn.Module):
+        if file is not None:
+            raise InputError(f"got a network and the file {file}; give one of them")
+        return modules.read(name, mean, std), ""
+    if not isinstance(name, str):
+        raise InputError(
+            f"encoder: got a {type(name).__name__}; give one of {', '.join(ENCODERS)}, or a "
+            "torch.nn.Module such as torchvision's vgg16()"
+        )
+    if not (mean is None and std is None):
+        raise InputError("mean and std belong to a torch.nn.Module; named weights have their own")
+    if file is None:
+        path, digest = weights.verify(choose(name, device)[0])
+    else:
+        path, digest = Path(file), weights.sha256(file)
+    return formats.recognise(*weights.load_tensors(path), str(path)), digest[:16]
 
 
 def _cached_means(encoder: VGG, key: str) -> dict[str, Tensor]:
@@ -106,8 +151,5 @@ def _cached_means(encoder: VGG, key: str) -> dict[str, Tensor]:
     # A cache that cannot be written only costs time.
     with contextlib.suppress(OSError, SafetensorError):
         folder.mkdir(parents=True, exist_ok=True)
-        handle, part = tempfile.mkstemp(dir=folder, suffix=".part")
-        os.close(handle)
-        save_file(means, part)
-        os.replace(part, path)
+        files.write_whole(path, safetensors.save(means))
     return means

@@ -1,4 +1,4 @@
-"""Recognise files of VGG-19 weights by their keys and shapes, and bring them to one form.
+"""Recognise weights of VGG-19 and VGG-16 by their keys and shapes, and bring them to one form.
 
 Whatever a network's own input convention (BGR, 0..255, per-channel deviation, a 1x1 convolution),
 it is a linear map of the RGB image behind a subtracted mean: the map is folded into the first
@@ -7,7 +7,7 @@ convolution, which changes no feature, and the mean is kept apart, because paddi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 
@@ -19,10 +19,16 @@ from optistyle.layers import BLOCKS, CHANNELS, PARTS, RELUS
 
 Tensors = Mapping[str, Tensor]
 
+#: Convolutions in each block (Simonyan & Zisserman 2015, table 1, columns E and D).
+NETWORKS: Mapping[str, tuple[int, ...]] = {
+    "vgg19": tuple(count for count, _ in BLOCKS),
+    "vgg16": (2, 2, 3, 3, 3),
+}
+#: What torchvision's networks expect: RGB in [0, 1], less the mean, over the deviation.
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
 _CONVS = tuple(f"conv{layer[4:]}" for layer in RELUS)
 _BGR_MEAN = torch.tensor((103.939, 116.779, 123.68))  # the Caffe model's, of 0..255
-_TORCHVISION_MEAN = torch.tensor((0.485, 0.456, 0.406))
-_TORCHVISION_STD = torch.tensor((0.229, 0.224, 0.225))
 
 
 @dataclass(frozen=True)
@@ -39,16 +45,27 @@ class Weights:
 
 
 def recognise(tensors: Tensors, metadata: Mapping[str, str], file: str) -> Weights:
-    """The weights in one form, or an `InputError` that says what the file lacks."""
+    """Bring the tensors of a file to one form.
+
+    Args:
+        tensors: what the file holds. metadata: what `metadata_for` wrote, if it is ours.
+        file: what messages call it.
+
+    Raises:
+        InputError: the file is of another network, or lacks something.
+    """
     if metadata.get("format") == "optistyle":
         return _ours(tensors, metadata, file)
+    if "0.weight" in tensors and tensors["0.weight"].shape[2:] == (3, 3):
+        return _torchvision({f"features.{key}": x for key, x in tensors.items()}, file)
     for key, read in _READERS.items():
         if key in tensors:
             return read(tensors, file)
     sample = ", ".join(list(tensors)[:3]) or "nothing"
     raise InputError(
-        f"{file}: not the weights of a VGG-19 (it holds {sample} …); allowed: optistyle's own "
-        "safetensors, torchvision's vgg19, vgg_normalised.pth, vgg_conv.pth"
+        f"{file}: not the weights of a VGG-19 or VGG-16 (it holds {sample} …); allowed: "
+        "optistyle's own safetensors, torchvision's vgg19 or vgg16, vgg_normalised.pth, "
+        "vgg_conv.pth"
     )
 
 
@@ -79,9 +96,27 @@ def _ours(tensors: Tensors, metadata: Mapping[str, str], file: str) -> Weights:
 
 
 def _torchvision(tensors: Tensors, file: str) -> Weights:
-    convolutions = _standard(tensors, _indexed("features.{}"), file)
-    scale = torch.diag(1 / _TORCHVISION_STD)
-    return Weights(_fold(convolutions, scale), _TORCHVISION_MEAN, "vgg19-torchvision")
+    """``vgg19`` or ``vgg16``: whichever names more of the file's keys."""
+    named = {name: _indexed(counts) for name, counts in NETWORKS.items()}
+    network = max(
+        named, key=lambda name: sum(f"{x}.weight" in tensors for x in named[name].values())
+    )
+    convolutions = _standard(tensors, named[network], file)
+    return standardised(convolutions, IMAGENET_MEAN, IMAGENET_STD, f"{network}-torchvision")
+
+
+def standardised(
+    convolutions: dict[str, Tensor], mean: Sequence[float], std: Sequence[float], name: str
+) -> Weights:
+    """Fold the input convention (x - mean) / std into a network's first convolution.
+
+    Args:
+        convolutions: as `vgg.VGG` takes them, the first taking the standardised image.
+        mean, std: (3,) each, for RGB in [0, 1].
+        name: of the encoder.
+    """
+    scale = torch.diag(1 / torch.tensor(std))
+    return Weights(_fold(convolutions, scale), torch.tensor(mean), name)
 
 
 def _gatys(tensors: Tensors, file: str) -> Weights:
@@ -122,19 +157,19 @@ def _fold(convolutions: dict[str, Tensor], matrix: Tensor) -> dict[str, Tensor]:
     return {**convolutions, "conv1_1.weight": first}
 
 
-def _indexed(pattern: str) -> dict[str, str]:
+def _indexed(counts: Sequence[int]) -> dict[str, str]:
     """Names by position in torchvision's ``features``: convolution, ReLU, …, pool after a block."""
     names, position = {}, 0
-    for block, (count, _) in enumerate(BLOCKS, start=1):
+    for block, count in enumerate(counts, start=1):
         for index in range(1, count + 1):
-            names[f"conv{block}_{index}"] = pattern.format(position)
+            names[f"conv{block}_{index}"] = f"features.{position}"
             position += 2
         position += 1
     return names
 
 
 def _standard(tensors: Tensors, names: Mapping[str, str], file: str) -> dict[str, Tensor]:
-    """VGG-19's own shapes, under our names; the file may end anywhere after ``conv1_1``."""
+    """The published widths, under our names; the file may end anywhere after ``conv1_1``."""
     result: dict[str, Tensor] = {}
     source = 3
     for conv, name in names.items():
@@ -155,7 +190,7 @@ def _take(tensors: Tensors, key: str, shape: tuple[int, ...] | None, file: str) 
         raise missing(key, tensors, file)
     tensor = tensors[key]
     if shape is not None and tuple(tensor.shape) != shape:
-        raise InputError(f"{file}: {key!r} has shape {tuple(tensor.shape)}, VGG-19's is {shape}")
+        raise InputError(f"{file}: {key!r} has shape {tuple(tensor.shape)}, a VGG's is {shape}")
     return tensor
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import re
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
@@ -10,16 +12,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from optistyle import layers as names
 from optistyle.choices import PADDINGS, PRECISIONS
 from optistyle.encoders import winograd
 from optistyle.errors import InputError, unknown
-from optistyle.layers import DIFFERENCES, IMAGE, PARTS, PIXELS, POOL5, RELUS
+from optistyle.layers import DIFFERENCES, IMAGE, PARTS, PIXELS, POOL5
 from optistyle.machine import devices
 from optistyle.statistics import pointwise
-
-#: Layer name -> (1, N, H, W) activations; the names of `layers.PIXELS` stand for the image itself.
-Features = Mapping[str, Tensor]
-
 
 # crowsonkb/style-transfer-pytorch multiplies pooled outputs (2 for average, 0.78 for L2) so that
 # activations keep max pooling's size. Mean normalisation does the same exactly, filter by filter.
@@ -37,19 +36,30 @@ KERNELS = ("torch", "winograd")
 
 
 class VGG(nn.Module):
-    """A frozen VGG-19 of any width, up to any depth.
+    """A frozen VGG: blocks of 3x3 convolutions with rectifiers, the image halved between blocks.
+
+    It may have any width, any depth and any number of convolutions in each block: VGG-16, VGG-19
+    and the slim encoder are all of this class. It meets `base.Encoder`.
 
     Args:
         convolutions: ``"conv1_1.weight"`` -> (N_out, N_in, 3, 3), ``"conv1_1.bias"`` -> (N_out,),
-            and so on in VGG-19's order. The first takes RGB in [0, 1] minus ``mean``. A separable
-            one has ``"conv2_2.depthwise"`` -> (N_in, 1, 3, 3), and a weight of (N_out, N_in, 1, 1).
+            and so on: ``convB_I`` is the I-th convolution of block B, without gaps, in at most five
+            blocks. The first takes RGB in [0, 1] minus ``mean``. A separable one has
+            ``"conv2_2.depthwise"`` -> (N_in, 1, 3, 3), and a weight of (N_out, N_in, 1, 1).
         mean: (3,) RGB in [0, 1], subtracted before padding: zero padding pads with the mean.
         pooling: a key of `POOLINGS`, between blocks (Gatys et al. 2016 prefer average to max).
         padding: one of `PADDINGS`.
-        precision: one of `devices.PRECISIONS`, for the convolutions (the features handed out are
-            float32 in all cases).
-        kernels: one of `KERNELS`; torch's are all that there are on a GPU and in bfloat16.
+        precision: one of `devices.PRECISIONS`, for the convolutions. Features are float32 in all
+            cases.
+        kernels: one of `KERNELS`; only torch's run on a GPU and in bfloat16.
         name: what the manifest and messages call this encoder.
+
+    Attributes:
+        layers: the rectified convolutions in order, ``relu1_1`` first.
+        blocks: the number of convolutions in each block, (2, 2, 4, 4, 4) for VGG-19.
+
+    Raises:
+        InputError: an unknown option, or convolutions with a gap.
     """
 
     mean: Tensor
@@ -77,9 +87,8 @@ class VGG(nn.Module):
         self.name, self.pooling, self.padding, self.precision = name, pooling, padding, precision
         self.kernels = kernels
         self.transformed: dict[str, winograd.Convolution] = {}
-        self.layers = tuple(x for x in RELUS if f"conv{x[4:]}.weight" in convolutions)
-        if not self.layers or self.layers != RELUS[: len(self.layers)]:
-            raise InputError(f"{name}: not the convolutions of a VGG-19, in order from conv1_1")
+        self.blocks = counts(convolutions, name)
+        self.layers = names.relus(self.blocks)
         self.register_buffer("mean", mean.detach().float().reshape(1, 3, 1, 1).clone())
         for layer in self.layers:
             conv = f"conv{layer[4:]}"
@@ -89,6 +98,7 @@ class VGG(nn.Module):
 
     @property
     def device(self) -> torch.device:
+        """Where the weights are."""
         return self.mean.device
 
     def convolutions(self) -> dict[str, Tensor]:
@@ -122,19 +132,54 @@ class VGG(nn.Module):
 
     @property
     def taps(self) -> tuple[str, ...]:
-        """All that can be read: `layers`, and ``pool5`` where they reach into block 5."""
-        return (*self.layers, POOL5) if self.layers[-1].startswith("relu5") else self.layers
+        """All that can be read: `layers`, and ``pool5`` where there are five blocks."""
+        return (*self.layers, POOL5) if len(self.blocks) == 5 else self.layers
+
+    def halvings(self, layer: str) -> int:
+        """Return how often the image is halved before a layer."""
+        return names.halvings(layer)
+
+    def reach(self, layers: Iterable[str]) -> int:
+        """Return how many pixels beyond itself a position of the deepest layer depends on."""
+        return names.reach(layers, self.taps)
+
+    def workspace(self, layers: Iterable[str]) -> tuple[int, float]:
+        """Return the memory of `winograd`: bytes of filters to be made, floats per pixel."""
+        deepest = max((self.taps.index(x) for x in {*layers} - {*PIXELS}), default=-1)
+        fast = [x for x in self.layers[: deepest + 1] if self.is_transformed(x)]
+        filters, floats = 0, 0.0
+        for layer in fast:
+            weight = self.get_buffer(f"conv{layer[4:]}_weight")
+            if layer not in self.transformed:
+                filters += winograd.FILTERS * weight.numel() * weight.element_size()
+            channels = sum(weight.shape[:2])
+            floats = max(floats, winograd.WORKSPACE * channels / 4 ** self.halvings(layer))
+        return filters, floats
+
+    def settings(self) -> dict[str, str]:
+        """Return the choices that change the features: pooling, padding, precision, kernels."""
+        chosen = ("pooling", "padding", "precision", "kernels")
+        return {name: getattr(self, name) for name in chosen}
+
+    def digest(self) -> str:
+        """Return the SHA-256 of the weights and the mean, in hexadecimal."""
+        sha = hashlib.sha256()
+        for name, tensor in {**self.convolutions(), "mean": self.mean}.items():
+            sha.update(f"{name}{tuple(tensor.shape)}".encode())
+            sha.update(tensor.detach().float().cpu().contiguous().numpy().data)
+        return sha.hexdigest()
 
     def arithmetic(self) -> AbstractContextManager[None]:
-        """Computes as `precision` says; for derivatives too, which take place outside `forward`."""
+        """Compute as `precision` says; for derivatives too, which take place outside `forward`."""
         return devices.arithmetic(self.device, self.precision)
 
     def forward(self, image: Tensor, layers: Iterable[str]) -> dict[str, Tensor]:
-        """The features at the given layers, in one pass that stops at the deepest of them.
+        """Return the features at the given layers, in one pass that stops at the deepest of them.
 
         Args:
-            image: (B, 3, H, W), RGB in [0, 1]; values outside are allowed.
-            layers: names of `taps` or `layers.PIXELS`.
+            image: (B, 3, H, W), RGB in [0, 1], on the encoder's device; values outside [0, 1] are
+                allowed.
+            layers: names of `taps` or `layers.PIXELS`; a single name may stand alone.
 
         Returns:
             For ``reluB_I``: (B, N, H // 2**(B - 1), W // 2**(B - 1)), in the type of the image and
@@ -142,9 +187,11 @@ class VGG(nn.Module):
             layer of block 5 (relu5_4, or the last that the encoder has), halved once more.
 
         Raises:
-            InputError: a layer this encoder lacks, or an image too small for the deepest layer.
+            InputError: not such an image, a layer that this encoder lacks, or an image too small
+                for the deepest layer.
         """
-        wanted = set(layers)
+        _check_image(image)
+        wanted = {layers} if isinstance(layers, str) else set(layers)
         if missing := sorted(wanted - {*PIXELS, *self.taps}):
             raise unknown(f"layer of encoder {self.name}", missing[0], self.taps)
         features = {}
@@ -240,6 +287,40 @@ def forward_differences(image: Tensor) -> Tensor:
     across = F.pad(image[..., 1:] - image[..., :-1], (0, 1, 0, 0))
     down = F.pad(image[..., 1:, :] - image[..., :-1, :], (0, 0, 0, 1))
     return torch.cat([across, down], dim=1)
+
+
+def _check_image(image: object) -> None:
+    wants = "give a float tensor (B, 3, H, W) with RGB in [0, 1]"
+    if not isinstance(image, Tensor):
+        kind = type(image).__name__
+        has_pixels = isinstance(getattr(image, "pixels", None), Tensor)
+        raise InputError(
+            f"image: got a {kind}; {wants}" + (f", such as this {kind}'s .pixels" * has_pixels)
+        )
+    if image.ndim != 4 or image.shape[1] != 3 or not image.is_floating_point():
+        raise InputError(f"image: got {image.dtype} of shape {tuple(image.shape)}; {wants}")
+
+
+def counts(convolutions: Iterable[str], name: str) -> tuple[int, ...]:
+    """Return the number of convolutions in each block of a VGG.
+
+    Args:
+        convolutions: keys as `VGG` takes them. name: what messages call the encoder.
+
+    Raises:
+        InputError: a convolution is missing, or there are more than five blocks.
+    """
+    places = [re.fullmatch(r"conv([1-9])_([1-9]\d*)\.weight", key) for key in convolutions]
+    found = {(int(place[1]), int(place[2])) for place in places if place}
+    deepest = max((block for block, _ in found), default=0)
+    blocks = [sum(block == b for block, _ in found) for b in range(1, deepest + 1)]
+    expected = {(b, i) for b, count in enumerate(blocks, 1) for i in range(1, count + 1)}
+    if not 0 < deepest <= len(names.BLOCKS) or not all(blocks) or found != expected:
+        raise InputError(
+            f"{name}: not the convolutions of a VGG: give conv1_1, conv1_2 and so on, in order "
+            "from conv1_1 without gaps, in at most five blocks"
+        )
+    return tuple(blocks)
 
 
 def _frozen(tensor: Tensor) -> Tensor:

@@ -19,7 +19,7 @@ from torch.nn import functional as F
 from optistyle import layers as names
 from optistyle import pictures, sizes
 from optistyle.encoders import load
-from optistyle.encoders.vgg import VGG
+from optistyle.encoders.base import Encoder
 from optistyle.errors import InputError
 from optistyle.losses.attention import pairing
 from optistyle.losses.base import Reference
@@ -98,7 +98,7 @@ class Explorer:
         style: ImageLike,
         layers: Sequence[str] = LAYERS,
         *,
-        encoder: VGG | None = None,
+        encoder: Encoder | None = None,
         size: int = 512,
     ) -> None:
         self.layers = tuple(names.check(dict.fromkeys(layers, 1.0)))
@@ -197,7 +197,7 @@ class Explorer:
 
 
 def _measure(
-    picture: Picture, size: tuple[int, int], encoder: VGG, layers: Sequence[str]
+    picture: Picture, size: tuple[int, int], encoder: Encoder, layers: Sequence[str]
 ) -> Reference:
     pixels = pictures.resize(picture.pixels, size).to(encoder.device)
     alpha = picture.alpha

@@ -41,7 +41,7 @@ from tqdm import tqdm
 from optistyle import baselines, files, metrics, pictures, sizes
 from optistyle.baselines.paint import paint
 from optistyle.choices import WARM_STARTS
-from optistyle.encoders.vgg import VGG
+from optistyle.encoders.base import Encoder
 from optistyle.errors import InputError, unknown
 from optistyle.experiments import report
 from optistyle.experiments.intervals import Interval, bootstrap
@@ -429,7 +429,7 @@ def _model(name: str) -> baselines.Baseline:
 
 
 @functools.cache
-def _optimiser(name: str, encoder: str) -> tuple[Recipe, VGG]:
+def _optimiser(name: str, encoder: str) -> tuple[Recipe, Encoder]:
     recipe = resolved(replace(OPTIMISERS[name], encoder=encoder))
     return recipe, load_encoder(recipe)
 

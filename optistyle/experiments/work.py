@@ -13,7 +13,7 @@ from torch import Tensor
 
 from optistyle import encoders, metrics, pictures, sizes
 from optistyle.encoders import weights
-from optistyle.encoders.vgg import VGG
+from optistyle.encoders.base import Encoder
 from optistyle.errors import InputError
 from optistyle.experiments.grid import Job
 from optistyle.optimise.objective import Measured
@@ -51,7 +51,7 @@ def judge_name() -> str:
 
 
 @cache
-def judging_encoder() -> VGG:
+def judging_encoder() -> Encoder:
     """The encoder of that name."""
     return encoders.load(judge_name())
 
@@ -60,7 +60,7 @@ class Worker:
     """Keeps the encoders it has loaded, and the styles it has measured."""
 
     def __init__(self) -> None:
-        self._encoders: dict[object, VGG] = {}
+        self._encoders: dict[object, Encoder] = {}
         self._measured = Measured()
 
     def attempt(self, job: Job, report: Report) -> Outcome | Failure:
@@ -89,7 +89,7 @@ class Worker:
             manifest["judge"], manifest["metrics"] = self.judge(job, result.image)
         return Outcome(pictures.encode(result.picture), manifest)
 
-    def _encoder(self, recipe: Recipe) -> VGG:
+    def _encoder(self, recipe: Recipe) -> Encoder:
         names = ("encoder", "weights", "pooling", "padding", "precision", "kernels", "device")
         key = tuple(getattr(recipe, name) for name in names)
         if key not in self._encoders:

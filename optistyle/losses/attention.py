@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 
 from optistyle.choices import CENTRES, MOST_KEYS
-from optistyle.encoders.vgg import Features
+from optistyle.encoders.base import Features
 from optistyle.errors import unknown
 from optistyle.layers import CHANNELS
 from optistyle.losses.base import (

@@ -16,7 +16,7 @@ from typing import Protocol
 
 from torch import Size, Tensor
 
-from optistyle.encoders.vgg import Features
+from optistyle.encoders.base import Features
 from optistyle.layers import normalised
 from optistyle.statistics import Moments, blend, moments, position_weights
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from optistyle.encoders.vgg import Features
+from optistyle.encoders.base import Features
 from optistyle.losses.base import References, Statistic, Target, content_weights, weighted_total
 from optistyle.statistics import weighted_sum
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from optistyle.choices import TV_FORMS
-from optistyle.encoders.vgg import Features
+from optistyle.encoders.base import Features
 from optistyle.errors import unknown
 from optistyle.layers import DIFFERENCES, IMAGE
 from optistyle.losses.base import References, Statistic, Target, content_weights

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from optistyle.encoders.vgg import Features
+from optistyle.encoders.base import Features
 from optistyle.layers import CHANNELS
 from optistyle.losses.base import References, Statistic, Target, content_weights, weighted_total
 from optistyle.statistics import Moments, moments

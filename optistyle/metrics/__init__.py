@@ -11,6 +11,7 @@ from torch import Tensor
 
 from optistyle import encoders
 from optistyle.encoders import weights
+from optistyle.encoders.base import Encoder
 from optistyle.encoders.vgg import VGG
 from optistyle.errors import InputError, unknown
 from optistyle.metrics.cams import cams
@@ -37,7 +38,7 @@ class Judged:
     output: Tensor
     content: Tensor
     style: Tensor
-    encoder: VGG
+    encoder: Encoder
 
 
 @dataclass(frozen=True)
@@ -61,8 +62,8 @@ BACKBONE = "backbone"
 VGG19 = "vgg19"
 
 
-def _vgg19(encoder: VGG) -> VGG:
-    if not encoder.name.startswith("vgg19"):
+def _vgg19(encoder: Encoder) -> VGG:
+    if not (isinstance(encoder, VGG) and encoder.name.startswith("vgg19")):
         raise InputError(f"cams is defined on VGG-19, not on {encoder.name}: cams_slim is on slim")
     return encoder
 
@@ -125,7 +126,7 @@ def measure(
     output: Tensor,
     content: Tensor,
     styles: Sequence[tuple[Tensor, float]],
-    encoder: VGG,
+    encoder: Encoder,
 ) -> dict[str, float]:
     """The metrics of one picture; those of style are averaged over styles by their shares."""
     judged = [Judged(output, content, style, encoder) for style, _ in styles]

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from optistyle.encoders.vgg import VGG
+from optistyle.encoders.base import Encoder
 from optistyle.layers import BLOCK_STARTS
 from optistyle.losses.base import Reference
 from optistyle.pictures import resize
@@ -15,7 +15,7 @@ from optistyle.pictures import resize
 
 @torch.no_grad()
 def content_distance(
-    output: Tensor, content: Tensor, encoder: VGG, layer: str = "relu4_2"
+    output: Tensor, content: Tensor, encoder: Encoder, layer: str = "relu4_2"
 ) -> float:
     """|F - C|² / |C|² at a layer: the content loss, relative.
 
@@ -31,7 +31,7 @@ def content_distance(
 
 
 def gram_distance(
-    output: Tensor, style: Tensor, encoder: VGG, layers: Sequence[str] = BLOCK_STARTS
+    output: Tensor, style: Tensor, encoder: Encoder, layers: Sequence[str] = BLOCK_STARTS
 ) -> float:
     """The mean over layers of |G - S|² / |S|²: the style loss, relative, Gram matrices over M.
 
@@ -47,7 +47,7 @@ def gram_distance(
 
 @torch.no_grad()
 def gram_distances(
-    output: Tensor, style: Tensor, encoder: VGG, layers: Sequence[str] = BLOCK_STARTS
+    output: Tensor, style: Tensor, encoder: Encoder, layers: Sequence[str] = BLOCK_STARTS
 ) -> dict[str, float]:
     """Layer -> |G - S|² / |S|²: what `gram_distance` is the mean of."""
     ours, theirs = (Reference(encoder(x, layers)) for x in (output, style))

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from optistyle.encoders.vgg import VGG
+from optistyle.encoders.base import Encoder
 from optistyle.layers import BLOCK_STARTS
 from optistyle.losses.base import Reference
 from optistyle.losses.wasserstein import matrix_root
@@ -16,7 +16,7 @@ from optistyle.statistics import Moments
 
 @torch.no_grad()
 def bures_distance(
-    output: Tensor, style: Tensor, encoder: VGG, layers: Sequence[str] = BLOCK_STARTS
+    output: Tensor, style: Tensor, encoder: Encoder, layers: Sequence[str] = BLOCK_STARTS
 ) -> float:
     """The mean over layers of W₂²(N(m, C), N(m_s, C_s)) / (|m_s|² + tr C_s).
 
@@ -43,7 +43,7 @@ def bures_distance(
 
 @torch.no_grad()
 def single_image_frechet(
-    output: Tensor, style: Tensor, encoder: VGG, layer: str = "relu2_2"
+    output: Tensor, style: Tensor, encoder: Encoder, layer: str = "relu2_2"
 ) -> float:
     """W₂²(N(m, C), N(m_s, C_s)) at one layer, every position of which is a sample.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from optistyle.encoders.vgg import VGG
+from optistyle.encoders.base import Encoder
 from optistyle.losses.attention import pairing
 from optistyle.losses.base import Reference
 from optistyle.pictures import resize
@@ -17,7 +17,7 @@ def strays(
     output: Tensor,
     content: Tensor,
     style: Tensor,
-    encoder: VGG,
+    encoder: Encoder,
     *,
     layer: str = "relu4_1",
     reach: int = 3,

@@ -22,7 +22,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from optistyle.encoders.vgg import VGG
+from optistyle.encoders.base import Encoder
 from optistyle.errors import InputError
 from optistyle.losses.base import LossTerm, Reference, References, Statistic, Target, cut
 from optistyle.machine import devices, heap
@@ -54,7 +54,7 @@ class Measured:
 
     def __call__(
         self,
-        encoder: VGG,
+        encoder: Encoder,
         layers: frozenset[str],
         pixels: Tensor,
         alpha: Tensor | None,
@@ -99,7 +99,7 @@ class Objective:
             its gradient waits until all others do the same.
     """
 
-    encoder: VGG
+    encoder: Encoder
     terms: Terms
     targets: Mapping[str, Target]
     layers: frozenset[str]
@@ -110,7 +110,7 @@ class Objective:
     @torch.no_grad()
     def build(
         cls,
-        encoder: VGG,
+        encoder: Encoder,
         terms: Terms,
         content: tuple[Tensor, Tensor | None],
         styles: list[tuple[Tensor, Tensor | None]],

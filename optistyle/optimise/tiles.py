@@ -1,6 +1,6 @@
 """Tiles: an image of any size through an encoder, a part at a time, with the whole's features.
 
-A tile is looked at with a halo as wide as what its deepest features see (`layers.reach`), and its
+A tile is looked at with a halo as wide as what its deepest features see (`Encoder.reach`), and its
 features are cut to the tile's own positions. Tiles lie on the grid of the deepest layer's
 positions, so that pooling pairs the same pixels as in the whole image, and halos end where the
 image does: it is padded at its own border, where the whole image is, and what a crop's other edges
@@ -16,9 +16,9 @@ from dataclasses import dataclass
 
 from torch import Size, Tensor
 
-from optistyle.encoders.vgg import VGG, Features
+from optistyle.encoders.base import Encoder, Features
 from optistyle.errors import InputError
-from optistyle.layers import IMAGE, halvings, reach
+from optistyle.layers import IMAGE
 from optistyle.losses.base import Part, Reference, Window, cut
 from optistyle.machine.ranks import ALONE, Ranks
 from optistyle.statistics import Moments, moments
@@ -36,37 +36,40 @@ class Tile:
     crop: Part
     window: Window
 
-    def features(self, encoder: VGG, pixels: Tensor) -> Features:
+    def features(self, encoder: Encoder, pixels: Tensor) -> Features:
         """The features of the tile's own positions, from the crop's pixels (1, 3, h, w)."""
-        found = encoder(pixels, self.window)
-        return {layer: cut(found[layer], self.inside(layer)) for layer in self.window}
+        maps = encoder(pixels, self.window)
+        return {
+            layer: cut(maps[layer], self.inside(layer, encoder.halvings(layer)))
+            for layer in self.window
+        }
 
-    def inside(self, layer: str) -> Part:
-        """Rows and columns of the tile's own positions in the crop's map."""
+    def inside(self, layer: str, halvings: int) -> Part:
+        """Rows and columns of the tile's own positions in the crop's map, so often halved."""
         rows, columns = (
             slice(own.start - offset, own.stop - offset)
             for own, crop in zip(self.window[layer], self.crop, strict=True)
-            for offset in (crop.start >> halvings(layer),)
+            for offset in (crop.start >> halvings,)
         )
         return rows, columns
 
 
-def grid(layers: Iterable[str]) -> int:
+def grid(encoder: Encoder, layers: Iterable[str]) -> int:
     """The side in pixels of a position of the deepest layer: tiles are multiples of it."""
-    return int(2 ** max(map(halvings, layers)))
+    return int(2 ** max(map(encoder.halvings, layers)))
 
 
-def halo(encoder: VGG, layers: Iterable[str]) -> int:
+def halo(encoder: Encoder, layers: Iterable[str]) -> int:
     """Pixels around a tile that its features see, in whole positions of the deepest layer."""
     layers = frozenset(layers)
-    step = grid(layers)
-    return step * math.ceil(reach(layers, encoder.taps) / step)
+    step = grid(encoder, layers)
+    return step * math.ceil(encoder.reach(layers) / step)
 
 
-def check(encoder: VGG, layers: Iterable[str], side: int) -> None:
+def check(encoder: Encoder, layers: Iterable[str], side: int) -> None:
     """Raise `InputError` where a tile would be smaller than its halo, or than a position."""
     layers = frozenset(layers)
-    least = max(halo(encoder, layers), grid(layers))
+    least = max(halo(encoder, layers), grid(encoder, layers))
     if side < least:
         raise InputError(
             f"a tile of {side} px is smaller than the {least} px around it that the deepest layer "
@@ -75,7 +78,7 @@ def check(encoder: VGG, layers: Iterable[str], side: int) -> None:
 
 
 def tiling(
-    encoder: VGG, layers: Iterable[str], size: Sequence[int], side: int | None
+    encoder: Encoder, layers: Iterable[str], size: Sequence[int], side: int | None
 ) -> list[Tile]:
     """The tiles of an image of (H, W), row by row; one where ``side`` is None or large enough.
 
@@ -93,8 +96,8 @@ def tiling(
             (down, across),
             {
                 x: (
-                    slice(rows[0] >> halvings(x), rows[1] >> halvings(x)),
-                    slice(columns[0] >> halvings(x), columns[1] >> halvings(x)),
+                    slice(rows[0] >> encoder.halvings(x), rows[1] >> encoder.halvings(x)),
+                    slice(columns[0] >> encoder.halvings(x), columns[1] >> encoder.halvings(x)),
                 )
                 for x in layers
             },
@@ -105,7 +108,7 @@ def tiling(
 
 
 def crop(
-    encoder: VGG, layers: Iterable[str], size: Sequence[int], side: int | None
+    encoder: Encoder, layers: Iterable[str], size: Sequence[int], side: int | None
 ) -> tuple[int, ...]:
     """The (H, W) that the tiles of an image are looked at with, see `tiling`."""
     layers = frozenset(layers)
@@ -114,10 +117,10 @@ def crop(
 
 
 def _along(
-    length: int, encoder: VGG, layers: frozenset[str], side: int | None
+    length: int, encoder: Encoder, layers: frozenset[str], side: int | None
 ) -> list[tuple[tuple[int, int], slice]]:
     """Tiles in one direction: the first and last pixel of each, and what it is looked at with."""
-    step, margin = grid(layers), halo(encoder, layers)
+    step, margin = grid(encoder, layers), halo(encoder, layers)
     cells = max(1, math.ceil((length - 2 * margin) / step))
     count = 1 if side is None else math.ceil(cells / max(1, side // step))
     inner = [margin + step * (cells * i // count) for i in range(1, count)]
@@ -139,7 +142,7 @@ class TiledFeatures(Mapping[str, Tensor]):
         side: of a tile in pixels.
     """
 
-    def __init__(self, encoder: VGG, pixels: Tensor, layers: frozenset[str], side: int) -> None:
+    def __init__(self, encoder: Encoder, pixels: Tensor, layers: frozenset[str], side: int) -> None:
         self.pixels, self._encoder, self._layers, self._side = pixels, encoder, layers, side
 
     def __len__(self) -> int:
@@ -160,7 +163,7 @@ class TiledFeatures(Mapping[str, Tensor]):
 
     def like(self, layer: str) -> Tensor:
         """Of the shape, type and device of a layer's map, and of no size in memory."""
-        size = Size(length >> halvings(layer) for length in self.pixels.shape[-2:])
+        size = Size(length >> self._encoder.halvings(layer) for length in self.pixels.shape[-2:])
         return self.pixels.new_zeros(1).expand(1, self._encoder.channels(layer), *size)
 
     def tiles(self, layers: Iterable[str]) -> list[Tile]:
@@ -211,7 +214,7 @@ class TiledReference(Reference):
 
 
 def refer(
-    encoder: VGG,
+    encoder: Encoder,
     pixels: Tensor,
     alpha: Tensor | None,
     layers: frozenset[str],

@@ -18,10 +18,8 @@ from dataclasses import dataclass, field, replace
 import torch
 
 from optistyle.choices import MOST_KEYS
-from optistyle.encoders import winograd
-from optistyle.encoders.vgg import VGG
+from optistyle.encoders.base import Encoder
 from optistyle.errors import InputError
-from optistyle.layers import POOL5, halvings
 from optistyle.losses.base import References
 from optistyle.machine import heap, memory
 from optistyle.machine.ranks import ALONE, Ranks
@@ -63,7 +61,7 @@ class Needs:
 
     @classmethod
     @torch.no_grad()
-    def of(cls, encoder: VGG, terms: Terms) -> Needs:
+    def of(cls, encoder: Encoder, terms: Terms) -> Needs:
         """Found out by making the targets of a tiny picture: no term has to declare anything."""
         layers = frozenset[str]().union(*(term.layers for _, term in terms.values()))
         image = torch.linspace(0, 1, 3 * 32 * 32, device=encoder.device).view(1, 3, 32, 32)
@@ -98,7 +96,7 @@ class Demand:
         ranks: who shares the tiles.
     """
 
-    encoder: VGG
+    encoder: Encoder
     layers: frozenset[str]
     styles: tuple[float, ...] = (1.0,)
     iterations: int = 100
@@ -127,13 +125,14 @@ class Demand:
             (self._matching(x, pixels, most) for x in self.needs.matched), default=0
         )
         measuring += image * (2 + sum(self.styles))
-        step = _COPIES * self._alive(seen) + _FLOAT * self._workspace() * seen + maps
+        filters, floats = self.encoder.workspace(self.layers)
+        step = _COPIES * self._alive(seen) + _FLOAT * floats * seen + maps
         adam = not isinstance(self.solver, LBFGS)
         pairs = self.history(pixels, least)
         before = _beside(image, pixels)
         looking = pairs + (_ADAM_LOOKING * image if adam else _LOOKING * image + before)
         stepping = pairs + (_ADAM_STEPPING * image if adam else _STEPPING * image + 2 * before)
-        return round(_FIXED + self._filters() + max(measuring, looking + step, stepping + maps))
+        return round(_FIXED + filters + max(measuring, looking + step, stepping + maps))
 
     def history(self, pixels: int, least: int) -> int:
         """Bytes of L-BFGS's pairs, and of the half of one that comes next."""
@@ -151,34 +150,11 @@ class Demand:
 
     def positions(self, layer: str, pixels: int) -> float:
         """Of a layer's map."""
-        return pixels / float(4 ** halvings(layer))
+        return pixels / float(4 ** self.encoder.halvings(layer))
 
     def _map(self, layer: str) -> float:
         """Floats of a layer's map per pixel of the image."""
         return self.encoder.channels(layer) * self.positions(layer, 1)
-
-    def _transformed(self) -> list[str]:
-        """The layers on the way that `winograd` computes."""
-        return [x for x in self._way() if x != POOL5 and self.encoder.is_transformed(x)]
-
-    def _filters(self) -> float:
-        """Bytes of filters that are not transformed yet."""
-        weights = self.encoder.convolutions()
-        missing = [x for x in self._transformed() if x not in self.encoder.transformed]
-        sizes = (weights[f"conv{x[4:]}.weight"].numel() for x in missing)
-        return winograd.FILTERS * _FLOAT * sum(sizes)
-
-    def _workspace(self) -> float:
-        """Floats per pixel that one of these convolutions takes for itself."""
-        taps = self.encoder.taps
-        return winograd.WORKSPACE * max(
-            (
-                self._map(x)
-                * (1 + self.encoder.channels(taps[taps.index(x) - 1]) / self.encoder.channels(x))
-                for x in self._transformed()
-            ),
-            default=0,
-        )
 
     def _matching(self, layer: str, pixels: int, most: float) -> float:
         """Bytes that attention takes at a layer: the style's map, or then the content's and FA."""
@@ -263,7 +239,7 @@ class Demand:
         def fit(side: int) -> int:
             return len(tiling(self.encoder, self.layers, (height, width), side))
 
-        step = grid(self.layers)
+        step = grid(self.encoder, self.layers)
         least = max(halo(self.encoder, self.layers), step)
         sides = range(max(least, max(height, width) // step * step), least - 1, -step)
         some = [tile] if isinstance(tile, int) else sides

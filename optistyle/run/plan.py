@@ -12,15 +12,16 @@ import torch
 
 from optistyle import encoders, sizes
 from optistyle.choices import MOST_KEYS
-from optistyle.encoders.vgg import VGG
+from optistyle.encoders.base import Encoder
+from optistyle.encoders.base import check as check_encoder
 from optistyle.losses.named import describe
 from optistyle.machine import devices
 from optistyle.machine.ranks import ALONE, Ranks, match
 from optistyle.optimise import solvers, tiles
-from optistyle.optimise.objective import Terms, digest
+from optistyle.optimise.objective import Terms
 from optistyle.optimise.solvers import LBFGS, Solver
 from optistyle.pictures import Stored
-from optistyle.recipes import Recipe
+from optistyle.recipes import Recipe, changed
 from optistyle.run import timing
 from optistyle.run.demand import Demand, Fit, Needs
 from optistyle.run.inputs import Inputs
@@ -48,7 +49,7 @@ class Plan:
     """
 
     recipe: Recipe
-    encoder: VGG
+    encoder: Encoder
     terms: Terms
     extra: Mapping[str, Any]
     schedule: Sequence[tuple[tuple[int, int], int]]
@@ -71,7 +72,7 @@ class Plan:
         return {
             "tile": self.fit.tile or "off",
             "history": self.fit.history,
-            "kernels": self.encoder.kernels,
+            "kernels": self.encoder.settings().get("kernels", self.recipe.kernels),
         }
 
     def describe(self) -> str:
@@ -98,7 +99,7 @@ def make_plan(
     inputs: Inputs,
     recipe: Recipe | None = None,
     *,
-    encoder: VGG | None = None,
+    encoder: Encoder | None = None,
     extra: Terms | None = None,
     ranks: Ranks = ALONE,
 ) -> Plan:
@@ -121,6 +122,7 @@ def make_plan(
         recipe = resolved(recipe)
         encoder = load_encoder(recipe)
     else:
+        check_encoder(encoder)
         recipe = _as_run(recipe, encoder)
     weighted = all_terms(recipe, extra)
     layers = layers_of(weighted)
@@ -159,7 +161,7 @@ def resolved(recipe: Recipe) -> Recipe:
     return replace(recipe, encoder=chosen, device=str(device))
 
 
-def load_encoder(recipe: Recipe) -> VGG:
+def load_encoder(recipe: Recipe) -> Encoder:
     """The encoder of a `resolved` recipe, on its device."""
     return encoders.load(
         recipe.encoder,
@@ -179,20 +181,20 @@ def style_size(style: Stored, size: tuple[int, int], scale: float) -> tuple[int,
     return sizes.fit_area(style.height, style.width, area, sizes.SMALLEST)
 
 
-def _as_run(recipe: Recipe, encoder: VGG) -> Recipe:
+def _as_run(recipe: Recipe, encoder: Encoder) -> Recipe:
     """The recipe with what an encoder that was handed over really does."""
     changes = {
         name: value
-        for name in ("pooling", "padding", "precision")
-        if (value := getattr(encoder, name, None)) is not None and value != getattr(recipe, name)
+        for name, value in encoder.settings().items()
+        if name not in HOW and hasattr(recipe, name) and value != getattr(recipe, name)
     }
     for name, value in changes.items():
         log.info("the encoder's %s is %s; the recipe's is %s", name, value, getattr(recipe, name))
-    return replace(recipe, **changes)
+    return changed(recipe, changes)
 
 
 def _alike(
-    inputs: Inputs, recipe: Recipe, encoder: VGG, extra: Mapping[str, Any]
+    inputs: Inputs, recipe: Recipe, encoder: Encoder, extra: Mapping[str, Any]
 ) -> dict[str, Any]:
     """What has to be the same on every rank, with its names for a reader."""
     styles = {f"style {k}": entry for k, entry in enumerate(inputs.record["styles"], 1)}
@@ -211,7 +213,7 @@ def _alike(
     return {
         **{f"the {name}": entry["sha256"] for name, entry in files.items()},
         **settings,
-        "the encoder": [encoder.name, digest(*encoder.convolutions().values())],
+        "the encoder": [encoder.name, encoder.digest()],
         "extra terms": {**extra},
         **versions(),
         "threads": torch.get_num_threads(),

@@ -16,7 +16,7 @@ from typing import Any
 from torch import Tensor
 
 from optistyle import pictures
-from optistyle.encoders.vgg import VGG
+from optistyle.encoders.base import Encoder
 from optistyle.errors import unknown
 from optistyle.machine.ranks import ALONE, Ranks, match
 from optistyle.optimise.objective import Measured, Objective, Terms, digest
@@ -43,7 +43,7 @@ def stylize(
     styles: ImageLike | Sequence[ImageLike],
     recipe: Recipe | None = None,
     *,
-    encoder: VGG | None = None,
+    encoder: Encoder | None = None,
     extra: Terms | None = None,
     observers: Sequence[Observer] = (),
     progress: bool = True,
@@ -116,7 +116,7 @@ class Run:
         recipe: Recipe | None = None,
         *,
         plan: Plan | None = None,
-        encoder: VGG | None = None,
+        encoder: Encoder | None = None,
         extra: Terms | None = None,
         measured: Measured | None = None,
         ranks: Ranks = ALONE,
@@ -147,7 +147,7 @@ class Run:
         return self.plan.recipe
 
     @property
-    def encoder(self) -> VGG:
+    def encoder(self) -> Encoder:
         """The encoder in use."""
         return self.plan.encoder
 

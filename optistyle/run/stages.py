@@ -100,13 +100,13 @@ def identify(
     encoder, ranks = plan.encoder, plan.ranks
     # Ranks have a GPU each, and the same checkpoint.
     device = str(encoder.device) if ranks.count == 1 else encoder.device.type
-    kind = [device, encoder.pooling, encoder.padding, encoder.precision]
+    kind = [device, {k: v for k, v in encoder.settings().items() if k not in HOW}]
     if plan.recipe.init in WARM_STARTS:  # its weights are not among the inputs
         hashes.append(digest(starting.picture.pixels))
-    weights = digest(*encoder.convolutions().values())
-    kind.append(versions()["optistyle"])  # another version's solver may keep another state
+    # Another version's solver may keep another state.
+    kind = [*kind, encoder.digest(), versions()["optistyle"]]
     settings = {k: v for k, v in plan.recipe.as_dict().items() if k not in HOW}
-    text = json.dumps([settings, hashes, kind, weights, plan.extra, list(retunes)])
+    text = json.dumps([settings, hashes, kind, plan.extra, list(retunes)])
     return hashlib.sha256(text.encode()).hexdigest()
 
 
