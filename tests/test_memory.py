@@ -47,6 +47,7 @@ def anew():
 RUN = """
 from optistyle import Recipe, Run, load_encoder
 
+heap.keep()  # as the command line does
 name, side, iterations, settings = json.loads(sys.argv[1])
 encoder = load_encoder(name)
 content, style = torch.rand(2, 1, 3, side, side, generator=torch.Generator().manual_seed(0))
