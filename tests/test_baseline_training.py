@@ -71,10 +71,11 @@ def untrained(name: str, encoder: VGG, painting: int = 99) -> Baseline:
     if name in ONE_STYLE:
         return baselines.make(name, encoder, painting=make_picture(64, 64, painting))
     kind, joined = TRANSFERS[name]
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        joins = {layer: encoder.channels(layer) for layer in joined}
-        model: Baseline = kind(encoder, Decoder((8, 12, 16, encoder.channels("relu4_1")), joins))
+    generator = torch.Generator().manual_seed(0)
+    joins = {layer: encoder.channels(layer) for layer in joined}
+    decoder = Decoder((8, 12, 16, encoder.channels("relu4_1")), joins, generator)
+    own = (generator,) if kind in (SANet, AdaAttN) else ()
+    model: Baseline = kind(encoder, decoder, *own)
     return model
 
 

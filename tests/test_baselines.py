@@ -128,7 +128,7 @@ def test_bad_controls(model: Transfer, picture: Make) -> None:
     content, style = picture(32, 32), picture(32, 32, 1)
     with pytest.raises(InputError, match="unknown level of this model 'relu4_2'"):
         model.stylize(content, [style], alpha={"relu4_2": 1.0})
-    with pytest.raises(InputError, match="2 style weights for 1 styles"):
+    with pytest.raises(InputError, match="style weights: got 2 for 1 style image; give one"):
         model.stylize(content, [style], shares=[0.5, 0.5])
     with pytest.raises(InputError, match="one or more STYLE"):
         model.stylize(content, [])
@@ -375,7 +375,7 @@ def test_decoder_mirrors_vgg19() -> None:
 def test_further_features_join_where_their_resolution_is_reached(
     generator: torch.Generator,
 ) -> None:
-    decoder = Decoder((2, 3, 4, 5), {"relu3_1": 6, "relu2_1": 7})
+    decoder = Decoder((2, 3, 4, 5), {"relu3_1": 6, "relu2_1": 7}, generator)
     features = {
         layer: torch.randn(2, n, side, side + 2, generator=generator)
         for layer, n, side in (("relu4_1", 5, 4), ("relu3_1", 6, 8), ("relu2_1", 7, 16))
@@ -726,7 +726,10 @@ def test_weights_that_are_not_there(files: tuple[Path, Path], tmp_path: Path) ->
         (["adain", "--level-alpha", "relu4_1"], "is not LAYER:A"),
         (["adain", "--level-alpha", "relu4_1:-1"], "from 0 to 1"),
         (["adain", "--alpha-s", "1,0,1"], "give 1 numbers (relu4_1)"),
-        (["adain", "--style-weights", "1,2"], "2 style weights for 1 style image"),
+        (
+            ["adain", "--style-weights", "1,2"],
+            "style weights: got 2 for 1 style image; give one for each",
+        ),
         (["adain", "--original-colors", "hue"], "hue"),
         (["adain", "--size", "8"], "16 to"),
         (["adain", "--size", "24"], "32 px a side"),
@@ -824,4 +827,4 @@ def test_a_run_starts_from_a_painted_picture(
 
 def test_johnsons_keys_are_those_of_its_network(tiny: VGG, picture: Make) -> None:
     model = baselines.make("johnson", tiny, painting=picture(32, 32))
-    assert set(model.learned()) == set(johnson.random_tensors(16))
+    assert set(model.learned()) == set(johnson.initial_tensors(16, None))

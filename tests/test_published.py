@@ -500,7 +500,7 @@ def test_microasts_controls(microast: Path, picture: Make) -> None:
     for alpha, message in ((1.5, "from 0 to 1"), ({"relu4_1": 1.0}, "no levels")):
         with pytest.raises(InputError, match=message):
             model.stylize(content, [one], alpha=alpha)
-    with pytest.raises(InputError, match="1 style weights for 2 styles"):
+    with pytest.raises(InputError, match="style weights: got 1 for 2 style images; give one"):
         model.stylize(content, [one, two], shares=[1.0])
     with pytest.raises(InputError, match="one or more STYLE"):
         model.stylize(content, [])

@@ -33,8 +33,9 @@ class Model:
 
     Attributes:
         source: of the method.
-        make: untrained, from a frozen encoder, or from an encoder and a painting; None for models
-            that are only read from published files.
+        make: the untrained model, from a frozen encoder, the generator of its initial weights (None
+            leaves them 0) and, for a model with one style, a painting; None for models that are
+            only read from published files.
         one_style: whether a network has one style, learned from that painting.
         schedule: of `train.Settings`, where it is not the default one.
         licence: of the weights: packaged ones, or where there are none, the published ones.
@@ -47,22 +48,22 @@ class Model:
     licence: str = "optistyle's own"
 
 
-def _adain(encoder: VGG) -> Transfer:
-    return AdaIN(encoder, Decoder(_widths(encoder)))
+def _adain(encoder: VGG, generator: torch.Generator | None) -> Transfer:
+    return AdaIN(encoder, Decoder(_widths(encoder), None, generator))
 
 
-def _multiadain(encoder: VGG) -> Transfer:
+def _multiadain(encoder: VGG, generator: torch.Generator | None) -> Transfer:
     joins = {layer: encoder.channels(layer) for layer in ("relu3_1", "relu2_1")}
-    return MultiAdaIN(encoder, Decoder(_widths(encoder), joins))
+    return MultiAdaIN(encoder, Decoder(_widths(encoder), joins, generator))
 
 
-def _sanet(encoder: VGG) -> Transfer:
-    return SANet(encoder, Decoder(_widths(encoder)))
+def _sanet(encoder: VGG, generator: torch.Generator | None) -> Transfer:
+    return SANet(encoder, Decoder(_widths(encoder), None, generator), generator)
 
 
-def _adaattn(encoder: VGG) -> Transfer:
+def _adaattn(encoder: VGG, generator: torch.Generator | None) -> Transfer:
     joins = {"relu3_1": encoder.channels("relu3_1")}
-    return AdaAttN(encoder, Decoder(_widths(encoder), joins))
+    return AdaAttN(encoder, Decoder(_widths(encoder), joins, generator), generator)
 
 
 def _widths(encoder: VGG) -> tuple[int, ...]:
@@ -93,12 +94,17 @@ MODELS: Mapping[str, Model] = {
 
 
 def make(name: str, encoder: VGG, seed: int = 0, painting: Tensor | None = None) -> Baseline:
-    """A model to train.
+    """Make a model to train.
 
     Args:
-        encoder: frozen; it is what losses are measured in, too.
+        name: a key of `MODELS`.
+        encoder: frozen; the losses are measured in it, too.
         seed: of the initial weights.
         painting: (1, 3, H, W) in [0, 1], for a model with one style.
+
+    Raises:
+        InputError: an unknown name, a model that is not trained here, or a painting too many or
+            too few.
     """
     entry = named(name)
     if entry.make is None:
@@ -106,10 +112,16 @@ def make(name: str, encoder: VGG, seed: int = 0, painting: Tensor | None = None)
     if entry.one_style != (painting is not None):
         wants = "learns one painting: give it" if entry.one_style else "learns no single painting"
         raise InputError(f"{name} {wants}")
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)  # the initial weights of nn.Conv2d have no other source
-        model = entry.make(encoder) if painting is None else entry.make(encoder, painting)
-    return model.to(encoder.device)
+    generator = torch.Generator().manual_seed(seed)
+    given = () if painting is None else (painting,)
+    return entry.make(encoder, generator, *given).to(encoder.device)
+
+
+def _empty(name: str, encoder: VGG) -> Baseline:
+    """A model of any style, to be filled with weights."""
+    entry = named(name)
+    assert entry.make is not None
+    return entry.make(encoder, None).to(encoder.device)
 
 
 def named(name: str) -> Model:
@@ -128,7 +140,7 @@ def packaged(name: str) -> Path:
 def load(
     name: str = "adain", *, files: Sequence[Path] = (), device: torch.device | str = "cpu"
 ) -> Baseline:
-    """A trained model, ready to use.
+    """Load a trained model, ready to use.
 
     Args:
         name: a key of `MODELS`.
@@ -149,8 +161,8 @@ def load(
     known = facts(path) if len(files) < 2 and not path.is_dir() else {}
     if name == "johnson" and known.get("model", name) == name:
         model: Baseline = johnson.read(path)
-    elif not known and name in published.FILES:
-        model = published.read(name, files, lambda encoder: make(name, encoder))
+    elif not known and name in published.NAMES:
+        model = published.read(name, files, lambda encoder: _empty(name, encoder))
     elif known.get("model") != name:
         held = known.get("model", "weights of something else")
         raise InputError(f"{path} holds {held}, not {name}")
@@ -158,7 +170,7 @@ def load(
         model = adjustable.from_tensors(load_tensors(path)[0], str(path))
     else:
         encoder = encoders.load(known["encoder"], device=device)
-        model = fill(make(name, encoder), load_tensors(path)[0], str(path))
+        model = fill(_empty(name, encoder), load_tensors(path)[0], str(path))
     return model.to(device).requires_grad_(False).eval()
 
 

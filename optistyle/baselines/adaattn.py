@@ -74,12 +74,14 @@ class AdaAttN(AttentionTransfer):
     reads = BLOCK_STARTS
     style_weight = 10.0
 
-    def __init__(self, encoder: VGG, decoder: Decoder) -> None:
-        super().__init__(encoder, decoder)
+    def __init__(
+        self, encoder: VGG, decoder: Decoder, generator: torch.Generator | None = None
+    ) -> None:
+        super().__init__(encoder, decoder, generator)
         for layer in self.levels:
             depth = BLOCK_STARTS.index(layer) + 1
             width = sum(encoder.channels(x) for x in BLOCK_STARTS[:depth])
-            part = Projections(encoder.channels(layer), width, inner(encoder, width))
+            part = Projections(encoder.channels(layer), width, inner(encoder, width), generator)
             self.add_module(f"adaattn{layer[4:]}", part)
 
     def transform(self, content: Features, style: Features) -> dict[str, Tensor]:

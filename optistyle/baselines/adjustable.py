@@ -20,7 +20,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from optistyle.baselines.base import Alpha, Baseline, by_level, fill, no_style
-from optistyle.baselines.johnson import Layout, Norm, Residual, random_tensors
+from optistyle.baselines.initial import layer
+from optistyle.baselines.johnson import Layout, Norm, Residual, initial_tensors
 from optistyle.baselines.teacher import Teacher
 from optistyle.encoders.vgg import VGG
 
@@ -45,6 +46,7 @@ class Adjustable(Baseline):
         tensors: of the residual network, as in `johnson.Residual`; its normalisations' shapes tell
             how many scales and shifts the conditioner gives.
         teacher: what it is to learn; None for one that is only used.
+        generator: draws the conditioner's initial weights; None leaves them 0, to be loaded.
     """
 
     levels = LEVELS
@@ -53,7 +55,12 @@ class Adjustable(Baseline):
     #: Of content, then of the levels: running means of the losses, which they are divided by.
     usual: Tensor
 
-    def __init__(self, tensors: Mapping[str, Tensor], teacher: Teacher | None = None) -> None:
+    def __init__(
+        self,
+        tensors: Mapping[str, Tensor],
+        teacher: Teacher | None = None,
+        generator: torch.Generator | None = None,
+    ) -> None:
         super().__init__()
         names = [k.removesuffix(".weight") for k in tensors if _is_norm(k)]
         self._sizes = {name: tensors[f"{name}.weight"].numel() for name in names}
@@ -62,10 +69,9 @@ class Adjustable(Baseline):
         widths = (len(LEVELS), *[_HIDDEN] * 3)
         layers: list[nn.Module] = []
         for source, wide in pairwise(widths):
-            layers += [nn.Linear(source, wide), nn.ReLU()]
-        last = nn.Linear(_HIDDEN, 2 * sum(self._sizes.values()))
-        nn.init.normal_(last.weight, std=0.01)
-        nn.init.zeros_(last.bias)
+            layers += [layer(nn.Linear, source, wide, generator=generator), nn.ReLU()]
+        outputs = 2 * sum(self._sizes.values())
+        last = layer(nn.Linear, _HIDDEN, outputs, generator=generator, deviation=0.01)
         self.conditioner = nn.Sequential(*layers, last)
         self.register_buffer("usual", torch.zeros(1 + len(LEVELS)))
         self.teacher = teacher
@@ -102,7 +108,7 @@ class Adjustable(Baseline):
         """Paint in one pass; alpha is alpha_s, 0 at all layers giving about the content back."""
         no_style(styles, shares, "adjustable")
         strength = by_level(alpha, LEVELS)
-        row = torch.tensor([[strength[layer] for layer in LEVELS]], device=content.device)
+        row = torch.tensor([[strength[level] for level in LEVELS]], device=content.device)
         return self(content, row).clamp(0, 1)
 
     def warm_up(self, image: Tensor) -> dict[str, Tensor]:
@@ -127,14 +133,14 @@ class Adjustable(Baseline):
         strength = torch.from_numpy(drawn).to(content)
         output = self(content, strength)
         parts = self.teacher.losses(output, content)
-        found = torch.stack([parts["content"], *(parts[layer] for layer in LEVELS)], 1)
+        found = torch.stack([parts["content"], *(parts[level] for level in LEVELS)], 1)
         now = found.detach().mean(0)
         begun = bool(self.usual.any())
         self.usual.copy_(_DECAY * self.usual + (1 - _DECAY) * now if begun else now)
         shares = found / self.usual
         losses = {"content": shares[:, 0].mean()}
-        for i, layer in enumerate(LEVELS):
-            losses[layer] = self.style_weight * (strength[:, i] * shares[:, 1 + i]).mean()
+        for i, level in enumerate(LEVELS):
+            losses[level] = self.style_weight * (strength[:, i] * shares[:, 1 + i]).mean()
         return losses
 
 
@@ -142,16 +148,17 @@ def _is_norm(key: str) -> bool:
     return key.endswith(".weight") and ".conv2d." not in key
 
 
-def untrained(encoder: VGG, painting: Tensor) -> Adjustable:
+def untrained(encoder: VGG, generator: torch.Generator, painting: Tensor) -> Adjustable:
     """A network to train for a painting, (1, 3, H, W) in [0, 1]."""
-    tensors = random_tensors(16)
+    tensors = initial_tensors(16, generator)
     tensors["deconv3.conv2d.bias"] = torch.zeros(3)
     tensors["deconv3.conv2d.weight"] /= 32  # the sigmoid's input is about 1, not 255
-    return Adjustable(tensors, Teacher.of(encoder, painting, CONTENT, LEVELS))
+    teacher = Teacher.of(encoder, painting, CONTENT, LEVELS)
+    return Adjustable(tensors, teacher, generator)
 
 
 def from_tensors(tensors: Mapping[str, Tensor], file: str) -> Adjustable:
     """What `Adjustable.learned` gave."""
-    model = Adjustable(random_tensors(16))
+    model = Adjustable(initial_tensors(16, None))
     fill(model, tensors, file)
     return model

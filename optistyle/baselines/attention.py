@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from optistyle.baselines.adain import mean_deviation, statistics_distance
 from optistyle.baselines.codec import Decoder, Transfer
+from optistyle.baselines.initial import layer
 from optistyle.encoders.base import Features
 from optistyle.encoders.vgg import VGG
 from optistyle.statistics import gather
@@ -42,18 +43,21 @@ class Projections(nn.Module):
 
     Args:
         values: channels of h's input. keys: of f's and g's. inner: that f and g compare.
+        generator: draws the initial weights; None leaves them 0, to be loaded.
     """
 
-    def __init__(self, values: int, keys: int, inner: int) -> None:
+    def __init__(
+        self, values: int, keys: int, inner: int, generator: torch.Generator | None = None
+    ) -> None:
         super().__init__()
-        self.f, self.g = nn.Conv2d(keys, inner, 1), nn.Conv2d(keys, inner, 1)
-        self.h = nn.Conv2d(values, values, 1)
-        projection = nn.init.orthogonal_(torch.empty(inner, keys))
+        self.f, self.g = (layer(nn.Conv2d, keys, inner, 1, generator=None) for _ in range(2))
+        self.h = layer(nn.Conv2d, values, values, 1, generator=None)
+        if generator is None:
+            return
+        projection = nn.init.orthogonal_(torch.empty(inner, keys), generator=generator)
         for conv in (self.f, self.g):
             conv.weight.data.copy_(projection[..., None, None] / 2)
-            nn.init.zeros_(conv.bias)  # type: ignore[arg-type]
         nn.init.dirac_(self.h.weight)
-        nn.init.zeros_(self.h.bias)  # type: ignore[arg-type]
 
     def forward(
         self, queries: Tensor, keys: Tensor, values: Sequence[Tensor], most: int | None = None
@@ -82,6 +86,7 @@ class AttentionTransfer(Transfer):
 
     Args:
         encoder: frozen. decoder: of relu4_1's channels, and of what a subclass joins.
+        generator: draws the initial weights; None leaves them 0, to be loaded.
 
     Attributes:
         narrow: relu5_1 to relu4_1's channels, where they differ: not in VGG-19.
@@ -90,19 +95,25 @@ class AttentionTransfer(Transfer):
 
     levels: tuple[str, ...] = ("relu4_1", "relu5_1")
 
-    def __init__(self, encoder: VGG, decoder: Decoder) -> None:
+    def __init__(
+        self, encoder: VGG, decoder: Decoder, generator: torch.Generator | None = None
+    ) -> None:
         super().__init__(encoder, decoder)
-        four, five = (encoder.channels(layer) for layer in ("relu4_1", "relu5_1"))
+        four, five = (encoder.channels(x) for x in ("relu4_1", "relu5_1"))
         self.narrow: nn.Module = nn.Identity()
         if five != four:
-            conv = nn.Conv2d(five, four, 1)
-            nn.init.normal_(conv.weight, std=0.001)
-            nn.init.zeros_(conv.bias)  # type: ignore[arg-type]
-            self.narrow = conv
+            self.narrow = layer(nn.Conv2d, five, four, 1, generator=generator, deviation=0.001)
         groups = 1 if five == four else 4
-        self.merge_conv = nn.Conv2d(four, four, 3, padding=1, padding_mode="reflect", groups=groups)
-        nn.init.dirac_(self.merge_conv.weight, groups)
-        nn.init.zeros_(self.merge_conv.bias)  # type: ignore[arg-type]
+        self.merge_conv = layer(
+            nn.Conv2d,
+            *(four, four, 3),
+            generator=None,
+            padding=1,
+            padding_mode="reflect",
+            groups=groups,
+        )
+        if generator is not None:
+            nn.init.dirac_(self.merge_conv.weight, groups)
 
     def merge(self, levels: Features) -> dict[str, Tensor]:
         """merge_conv(relu4_1 + up(relu5_1)), and the other levels as they are."""

@@ -116,7 +116,10 @@ def equal_shares(shares: Sequence[float] | None, count: int) -> list[float]:
         raise InputError("give one or more STYLE images")
     shares = [1 / count] * count if shares is None else list(shares)
     if len(shares) != count:
-        raise InputError(f"{len(shares)} style weights for {count} styles; give one for each")
+        raise InputError(
+            f"style weights: got {len(shares)} for {count} style image{'s' * (count != 1)}; "
+            "give one for each"
+        )
     return shares
 
 

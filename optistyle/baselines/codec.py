@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from optistyle.baselines.base import Alpha, Baseline, by_level, equal_shares, mirrored
+from optistyle.baselines.initial import layer
 from optistyle.encoders.base import Features
 from optistyle.encoders.vgg import VGG
 from optistyle.layers import BLOCK_STARTS
@@ -37,9 +38,15 @@ class Decoder(nn.Module):
         widths: channels at the resolutions of blocks 1 to 4.
         joins: channels of further features, by layer (relu3_1, relu2_1), concatenated where the
             decoder reaches their resolution.
+        generator: draws the initial weights; None leaves them 0, to be loaded.
     """
 
-    def __init__(self, widths: Sequence[int], joins: Mapping[str, int] | None = None) -> None:
+    def __init__(
+        self,
+        widths: Sequence[int],
+        joins: Mapping[str, int] | None = None,
+        generator: torch.Generator | None = None,
+    ) -> None:
         super().__init__()
         self.widths, self.joins = tuple(widths), dict(joins or {})
         one, two, three, four = widths
@@ -47,7 +54,13 @@ class Decoder(nn.Module):
         outputs = (three, three, three, three, two, two, one, one, 3)
         inputs = (four, three + wide3, three, three, three, two + wide2, two, one, one)
         for name, source, width in zip(CONVOLUTIONS, inputs, outputs, strict=True):
-            conv = nn.Conv2d(source, width, 3, padding=1, padding_mode="reflect")
+            conv = layer(
+                nn.Conv2d,
+                *(source, width, 3),
+                generator=generator,
+                padding=1,
+                padding_mode="reflect",
+            )
             self.add_module(name, conv.to(memory_format=torch.channels_last))  # type: ignore[call-overload]
 
     def forward(self, features: Features) -> Tensor:
@@ -57,8 +70,8 @@ class Decoder(nn.Module):
             if name[4] != block:
                 block = name[4]
                 x = F.interpolate(x, scale_factor=2, mode="nearest")
-                if (layer := f"relu{block}_1") in self.joins:
-                    x = torch.cat([x, features[layer]], 1)
+                if (joined := f"relu{block}_1") in self.joins:
+                    x = torch.cat([x, features[joined]], 1)
             x = self.get_submodule(name)(x)
             if name != "conv1_1":
                 x = F.relu(x)

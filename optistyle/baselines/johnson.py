@@ -193,20 +193,21 @@ CONTENT = "relu3_3"
 STYLE = ("relu1_2", "relu2_2", "relu3_3", "relu4_3")
 
 
-def untrained(encoder: VGG, painting: Tensor) -> Johnson:
+def untrained(encoder: VGG, generator: torch.Generator, painting: Tensor) -> Johnson:
     """A network to train for a painting, (1, 3, H, W) in [0, 1].
 
     Half as wide as the paper's, a quarter of the arithmetic: a CPU can train it.
     """
-    network = Residual(random_tensors(16), Layout())
+    network = Residual(initial_tensors(16, generator), Layout())
     return Johnson(network, Teacher.of(encoder, painting, CONTENT, STYLE))
 
 
-def random_tensors(width: int) -> dict[str, Tensor]:
-    """Initial weights from the global generator; the output begins about mid-grey.
+def initial_tensors(width: int, generator: torch.Generator | None) -> dict[str, Tensor]:
+    """Make initial weights; the output begins about mid-grey.
 
     Args:
         width: channels at full resolution; twice and four times as many at half and a quarter.
+        generator: draws them; None leaves convolutions 0, to be loaded.
     """
     one, two, four = width, 2 * width, 4 * width
     shapes = {"conv1": (one, 3, 9), "conv2": (two, one, 3), "conv3": (four, two, 3)}
@@ -217,7 +218,9 @@ def random_tensors(width: int) -> dict[str, Tensor]:
         deviation = math.sqrt(2 / (source * side * side))
         last = conv == "deconv3"
         # The network works in 0..255: where nothing is normalised behind it, weights are as large.
-        weight = torch.randn(wide, source, side, side) * deviation * (32 if last else 1)
+        weight = torch.zeros(wide, source, side, side)
+        if generator is not None:
+            weight.normal_(0, deviation * (32 if last else 1), generator=generator)
         tensors[f"{conv}.conv2d.weight"] = weight
         tensors[f"{conv}.conv2d.bias"] = torch.full((wide,), 127.5 if last else 0.0)
         if not last:
@@ -249,7 +252,8 @@ def from_examples(tensors: Mapping[str, Tensor], file: str) -> Johnson:
                 raise missing(key, tensors, file)
             found[key] = tensors[key]
     with torch.device("meta"):  # shapes alone
-        wanted = random_tensors(max(1, found["conv1.conv2d.weight"].numel() // (3 * 9 * 9)))
+        width = max(1, found["conv1.conv2d.weight"].numel() // (3 * 9 * 9))
+        wanted = initial_tensors(width, None)
     for key, tensor in found.items():
         if tensor.shape != wanted[key].shape:
             raise InputError(

@@ -16,6 +16,7 @@ from torch.nn import functional as F
 
 from optistyle.baselines.adain import mean_deviation, restyle
 from optistyle.baselines.base import Alpha, Baseline, check_sides, equal_shares, mirrored, whole
+from optistyle.baselines.initial import layer
 
 _WIDTHS = (16, 32, 64)
 _LEAST = 16  # px a side
@@ -26,8 +27,12 @@ class _Conv(nn.Module):
 
     def __init__(self, source: int, width: int, side: int, stride: int = 1, groups: int = 1):
         super().__init__()
-        self.conv_layer = nn.Conv2d(
-            source, width, side, stride, side // 2, groups=groups, padding_mode="reflect"
+        self.conv_layer = layer(
+            nn.Conv2d,
+            *(source, width, side, stride, side // 2),
+            generator=None,
+            groups=groups,
+            padding_mode="reflect",
         )
 
     def forward(self, x: Tensor) -> Tensor:
@@ -59,7 +64,7 @@ class _Encoder(nn.Module):
             _Conv(two, three, 3, 2, groups=two),
             _Conv(three, three, 1),
         )
-        layers = [layer for conv in convolutions for layer in (conv, nn.ReLU())]
+        layers = [part for conv in convolutions for part in (conv, nn.ReLU())]
         self.enc1, self.enc2 = nn.Sequential(*layers, _Block()), nn.Sequential(_Block())
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
@@ -121,7 +126,7 @@ class _Decoder(nn.Module):
 
 
 class MicroAST(Baseline):
-    """The four published networks."""
+    """The four published networks; their weights are 0 until they are loaded."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -13,6 +13,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -69,9 +70,7 @@ _TRANSFORMER = _convolutions(_MERGE) | {
     for k, x in _attention(f"attn_adain_{layer}", f"adaattn{layer}", "f g h").items()
 }
 
-#: Model -> its files by what the part is called in their names, which tells apart those of
-#: the same keys.
-FILES: Mapping[str, Mapping[str, Keys]] = {
+_FILES: Mapping[str, Mapping[str, Keys]] = {
     "adain": {"decoder": _decoder(_SEQUENTIAL)},
     "sanet": {"decoder": _decoder(_SEQUENTIAL), "transformer": _SANET},
     "adaattn": {
@@ -79,18 +78,26 @@ FILES: Mapping[str, Mapping[str, Keys]] = {
         "transformer": _TRANSFORMER,
         "decoder": _decoder(_SPLIT),
     },
-    "microast": {
-        f"{part}": _own(MicroAST(), f"{part}.")
-        for part in ("content_encoder", "style_encoder", "modulator", "decoder")
-    },
 }
+#: The models whose published files are read here.
+NAMES = (*_FILES, "microast")
+
+
+@functools.cache
+def parts_of(name: str) -> Mapping[str, Keys]:
+    """A model's files, by the word in their names that tells apart those of the same keys."""
+    if name != "microast":
+        return _FILES[name]
+    model = MicroAST()
+    names = ("content_encoder", "style_encoder", "modulator", "decoder")
+    return {part: _own(model, f"{part}.") for part in names}
 
 
 def read(name: str, files: Sequence[Path], make: Callable[[VGG], Baseline]) -> Baseline:
     """A model from its published files.
 
     Args:
-        name: a key of `FILES`.
+        name: one of `NAMES`.
         files: all of them, or one folder that holds them.
         make: the untrained model on an encoder.
 
@@ -99,7 +106,7 @@ def read(name: str, files: Sequence[Path], make: Callable[[VGG], Baseline]) -> B
     """
     found: dict[str, Tensor] = {}
     origins: dict[str, tuple[Path, str]] = {}
-    parts, encoder = dict(FILES[name]), None
+    parts, encoder = dict(parts_of(name)), None
     for file in _listed(files):
         tensors, metadata = load_tensors(file)
         if name != "microast" and "0.weight" in tensors:
@@ -113,7 +120,7 @@ def read(name: str, files: Sequence[Path], make: Callable[[VGG], Baseline]) -> B
     if lacking:
         raise InputError(
             f"published weights of {name}: {', '.join(lacking)} missing; name all its files "
-            f"({', '.join([*FILES[name], *([_ENCODER] if name != 'microast' else [])])}), "
+            f"({', '.join([*parts_of(name), *([_ENCODER] if name != 'microast' else [])])}), "
             "or a folder of them"
         )
     model: Baseline = MicroAST()

@@ -20,6 +20,7 @@ from optistyle.baselines.attention import (
     relative_distance,
 )
 from optistyle.baselines.codec import BLOCK_STARTS, Decoder, outside
+from optistyle.baselines.initial import layer
 from optistyle.encoders.base import Features
 from optistyle.encoders.vgg import VGG
 
@@ -29,11 +30,9 @@ _PIXELS, _FEATURES = 50.0, 1.0
 class _Level(Projections):
     """out_conv(A h(s)) + c."""
 
-    def __init__(self, channels: int, inner: int) -> None:
-        super().__init__(channels, channels, inner)
-        self.out_conv = nn.Conv2d(channels, channels, 1)
-        nn.init.normal_(self.out_conv.weight, std=0.01)
-        nn.init.zeros_(self.out_conv.bias)  # type: ignore[arg-type]
+    def __init__(self, channels: int, inner: int, generator: torch.Generator | None = None) -> None:
+        super().__init__(channels, channels, inner, generator)
+        self.out_conv = layer(nn.Conv2d, channels, channels, 1, generator=generator, deviation=0.01)
 
     def transform(self, content: Tensor, style: Tensor) -> Tensor:
         (found,) = self(normalised(content), normalised(style), [self.h(style)])
@@ -45,18 +44,20 @@ class SANet(AttentionTransfer):
 
     style_weight = 3.0
 
-    def __init__(self, encoder: VGG, decoder: Decoder) -> None:
-        super().__init__(encoder, decoder)
-        for layer in self.levels:
-            width = encoder.channels(layer)
-            self.add_module(f"sanet{layer[4:]}", _Level(width, inner(encoder, width)))
+    def __init__(
+        self, encoder: VGG, decoder: Decoder, generator: torch.Generator | None = None
+    ) -> None:
+        super().__init__(encoder, decoder, generator)
+        for level in self.levels:
+            width = encoder.channels(level)
+            self.add_module(f"sanet{level[4:]}", _Level(width, inner(encoder, width), generator))
 
     def transform(self, content: Features, style: Features) -> dict[str, Tensor]:
         return {
-            layer: cast(_Level, getattr(self, f"sanet{layer[4:]}")).transform(
-                content[layer], style[layer]
+            level: cast(_Level, getattr(self, f"sanet{level[4:]}")).transform(
+                content[level], style[level]
             )
-            for layer in self.levels
+            for level in self.levels
         }
 
     def losses(
