@@ -82,8 +82,8 @@ def test_a_sweep_makes_every_run_and_the_reports(folder: Path) -> None:
     assert page.count("<tr>") == 5
     assert page.count("data:image/jpeg") == 4
     assert "http" not in page.replace("http://www.w3.org", "")  # needs nothing but itself
-    assert summary.sheet is not None
-    assert read(summary.sheet).width > 2 * 32
+    (sheet,) = summary.sheets
+    assert read(sheet).width > 2 * 32
 
 
 def test_the_table_holds_settings_losses_times_and_metrics(folder: Path) -> None:
