@@ -22,11 +22,11 @@ from click.testing import CliRunner, Result
 from conftest import make_picture
 from test_sweep import children, needs_proc, wait_for
 
-from optistyle import baselines, encoders, files, metrics, pictures, sizes
+from optistyle import baselines, encoders, files, metrics, pictures, recipes, sizes
 from optistyle.cli import main
 from optistyle.errors import InputError
 from optistyle.experiments import compare, compare_report, judging, processes
-from optistyle.experiments.compare import Case
+from optistyle.experiments.cases import Case, cases, pairs_of
 from optistyle.experiments.findings import Comparison, at_no_gap, findings
 from optistyle.experiments.intervals import Interval, bootstrap, crossed
 from optistyle.pictures import read, write
@@ -665,6 +665,110 @@ def test_the_optimiser_paints(folder: Path, here: None) -> None:
     photo, painting = read(folder / "contents" / "a.png"), read(folder / "styles" / "A.png")
     before, _ = compare.judge(photo.pixels, photo.pixels, painting.pixels, ["gram_distance"])
     assert found["mean"] < before["gram_distance"]
+
+
+def test_methods_named_like_presets_are_these_presets() -> None:
+    for name in {*compare.OPTIMISERS} & {*recipes.PRESETS}:
+        assert compare.OPTIMISERS[name] == recipes.preset(name)
+    gatys, gram = compare.OPTIMISERS["gatys"], compare.OPTIMISERS["gram"]
+    assert (gatys.scales, gatys.iterations, gatys.gamma) == ("single", (500,), 0)
+    assert gram == recipes.changed(recipes.Recipe(), {"gamma": 0.0})
+
+
+# --- what goes wrong with one picture ---
+
+
+def test_a_row_that_cannot_be_written_is_an_error_of_its_own(folder: Path, here: None) -> None:
+    todo = of_ours(folder)
+    todo[0].row.mkdir(parents=True)  # a folder in its place
+    found = compare.compare(todo, folder / "report", stream=None)
+    assert found.failed == 1
+    assert f"{todo[0].row} cannot be written" in found.rows[0]["error"]
+    assert len(row_files(folder / "report")) == 1 + 3  # the folder, and the other rows
+    assert (folder / "report" / "report.html").is_file()
+
+
+def test_a_figure_that_cannot_be_drawn_is_left_out(
+    folder: Path,
+    in_process: None,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    pytest.importorskip("matplotlib")
+
+    def broken(*_: object) -> None:
+        raise ValueError("by hand")
+
+    monkeypatch.setattr(compare_report, "_histograms", broken)
+    compared(*TWO)
+    assert "histograms.png is not drawn: by hand" in caplog.text
+    assert (folder / "report" / "chi_square.png").is_file()
+    assert (folder / "report" / "report.html").is_file()
+
+
+# --- names ---
+
+
+def test_contents_of_one_name_are_told_apart(folder: Path, here: None) -> None:
+    (folder / "other").mkdir()
+    write(folder / "other" / "a.png", make_picture(32, 40, 7))
+    pairs = [(Path(x) / "a.png", Path("styles/A.png")) for x in ("contents", "other")]
+    existing = {"ours": Path("ours")}
+    todo = [
+        case
+        for pair in pairs
+        for case in compare.cases([pair], [], existing, folder / "report", ["chi_square"])
+    ]
+    found = compare.compare(todo, folder / "report", stream=None)
+    assert [row["content"] for row in found.rows] == ["contents/a.png", "other/a.png"]
+    assert found.means["ours"]["chi_square"].count == 2
+
+
+def test_hidden_files_are_no_images(folder: Path) -> None:
+    before = pairs_of(Path("contents"), Path("styles"))
+    (folder / "contents" / "._a.png").write_bytes(b"\0\5\x16\7")
+    assert pairs_of(Path("contents"), Path("styles")) == before
+
+
+def test_keys_hold_the_version_where_pictures_depend_on_it(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def parents() -> list[Path]:
+        pairs = pairs_of(Path("contents"), Path("styles"))
+        todo = cases(pairs, ["gram"], {"ours": Path("ours")}, Path("report"), ["chi_square"])
+        return list(dict.fromkeys(case.row.parent for case in todo))
+
+    before = parents()
+    monkeypatch.setattr("optistyle.experiments.cases.version", lambda: "99")
+    after = parents()
+    assert before[0] != after[0]
+    assert before[1] == after[1]
+
+
+def test_long_names_and_names_that_are_not_utf_8(folder: Path, here: None) -> None:
+    long, odd = "x" * 250, os.fsdecode(b"caf\xe9")
+    try:
+        for name in (long, odd):
+            (folder / "contents" / f"{name}.png").write_bytes(b"no picture")
+            write(folder / "styles" / f"{name}.png", make_picture(32, 32, len(name)))
+    except OSError:
+        pytest.skip("this file system takes UTF-8 only")
+    todo = compare.cases(
+        pairs_of(Path("contents"), Path("styles")), ["gram"], {}, Path("report"), ["chi_square"]
+    )
+    assert len({case.row for case in todo}) == len(todo) == 16
+    for case in todo:
+        assert max(len(os.fsencode(path.name)) for path in (case.row, case.picture)) <= 255
+        case.row.parent.mkdir(parents=True, exist_ok=True)
+        case.row.touch()
+        case.row.unlink()
+    result = compared("--outputs", "ours=ours", code=1)
+    assert len(result.stderr.splitlines()) == 16 - 4
+    assert "Traceback" not in result.output
+    page = (folder / "report" / "report.html").read_text(encoding="utf-8")
+    assert "caf\N{REPLACEMENT CHARACTER}.png" in page
+    line = refused(folder, "compare", "contents", "styles", "--outputs", f"{odd}=ours", "-o", "x")
+    assert "must be able to name a folder" in line
 
 
 # --- refused ---
