@@ -26,8 +26,8 @@ from torch import Tensor
 from torchvision.transforms import functional as T
 
 from optistyle import Recipe, load_encoder, metrics, read, sheet, stylize, write
+from optistyle.experiments.judging import judging_encoder
 from optistyle.experiments.runs import write_json
-from optistyle.experiments.work import judging_encoder
 from optistyle.metrics import VGG19
 from optistyle.pictures import resize
 from optistyle.sizes import fit_longer_side

@@ -62,6 +62,21 @@ def test_figure_table_and_curves(pairs: list[tuple[Path, Path]], tmp_path: Path)
     assert ablations.markdown(found.table).count("\n") == 3
 
 
+def test_a_pair_that_cannot_be_painted_leaves_blanks(
+    pairs: list[tuple[Path, Path]], tmp_path: Path
+) -> None:
+    pytest.importorskip("matplotlib")
+    pairs[0][0].write_bytes(b"no picture")
+    ablation = Ablation("?", "ours", {"one": {"iterations": 2}, "two": {"gamma": 0}}, curves=True)
+    changes = {"size": 32, "encoder": "slim", "scales": "single"}
+    found = ablate(ablation, pairs, tmp_path / "out", changes, engine=here, cell=40, stream=None)
+    assert found.summary.failed == 2
+    assert read(found.figure).height > 2 * 16
+    assert set(found.table["two"]) == {*ablations.METRICS, "seconds"}
+    assert found.curves is None  # which are the first pair's
+    assert found.summary.page.is_file()
+
+
 def test_the_varied_setting_cannot_be_given(pairs: list[tuple[Path, Path]], tmp_path: Path) -> None:
     with pytest.raises(InputError, match="gamma is what this ablation varies"):
         ablate(ABLATIONS["gamma"], pairs, tmp_path / "out", {"gamma": 1.0})

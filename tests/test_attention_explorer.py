@@ -134,6 +134,35 @@ def test_points_outside_are_refused(tiny: VGG, picture: Make, point: tuple[float
         explorer.maps([point])
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"content": 3}, "an image is a int"),
+        ({"style": torch.zeros(3, 32, 32)}, "an image is a Tensor"),
+        ({"layers": 5}, "layers is 5"),
+        ({"encoder": "slim"}, "encoder is 'slim'"),
+        ({"size": "original"}, "size is 'original'"),
+        ({"size": 12.5}, "size is 12.5"),
+    ],
+)
+def test_wrong_types_are_refused(
+    tiny: VGG, picture: Make, change: dict[str, object], message: str
+) -> None:
+    usual = {"content": picture(32, 32), "style": picture(32, 32), "encoder": tiny, "size": 32}
+    with pytest.raises(InputError, match=message):
+        Explorer(**{**usual, **change})  # type: ignore[arg-type]
+
+
+def test_one_text_names_layers_and_points_are_two_numbers(tiny: VGG, picture: Make) -> None:
+    explorer = Explorer(picture(32, 32), picture(32, 32), "conv3_1,relu4_1", encoder=tiny, size=32)
+    assert explorer.layers == ("relu3_1", "relu4_1")
+    for point in (5, (1,), "ab", (1, 2, 3), (None, 1)):
+        with pytest.raises(InputError, match="two numbers"):
+            explorer.maps([point])  # type: ignore[list-item]
+    with pytest.raises(InputError, match="did you mean 'relu3_1'"):
+        explorer.field("relu3_2")
+
+
 def test_pictures_with_alpha_are_taken(tiny: VGG, picture: Make) -> None:
     alpha = torch.ones(1, 1, 64, 64)
     alpha[..., :32] = 0
@@ -202,7 +231,7 @@ def test_no_figure_over_an_input(files: tuple[Path, Path]) -> None:
 
 def test_a_figure_needs_a_point(tiny: VGG, picture: Make) -> None:
     explorer = Explorer(picture(64, 64), picture(64, 64), ["relu3_1"], encoder=tiny, size=64)
-    with pytest.raises(InputError, match="no point"):
+    with pytest.raises(InputError, match="no point is named"):
         attention.figure(explorer, [])
 
 

@@ -22,11 +22,12 @@ from click.testing import CliRunner, Result
 from conftest import make_picture
 from test_sweep import children, needs_proc, wait_for
 
-from optistyle import baselines, encoders, files, metrics, pictures, sizes
+from optistyle import baselines, encoders, files, metrics, pictures, recipes, sizes
 from optistyle.cli import main
 from optistyle.errors import InputError
-from optistyle.experiments import compare
-from optistyle.experiments.compare import Case, Comparison, findings
+from optistyle.experiments import compare, compare_report, judging, processes
+from optistyle.experiments.cases import Case, cases, pairs_of
+from optistyle.experiments.findings import Comparison, at_no_gap, findings
 from optistyle.experiments.intervals import Interval, bootstrap, crossed
 from optistyle.pictures import read, write
 
@@ -70,15 +71,15 @@ def outputs(folder: Path, pattern: str = "{content}_{style}") -> None:
 def in_process(monkeypatch: pytest.MonkeyPatch) -> None:
     """Judged in this process, by the slim encoder."""
     slim = encoders.load("slim")
-    monkeypatch.setattr(compare, "judge_name", lambda: "slim")
-    monkeypatch.setattr(compare, "judging_encoder", lambda: slim)
+    monkeypatch.setattr(judging, "judge_name", lambda: "slim")
+    monkeypatch.setattr(judging, "judging_encoder", lambda: slim)
     monkeypatch.setattr(compare, "_judged", in_turn)
 
 
 @pytest.fixture
 def here(in_process: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """The same, without figures."""
-    monkeypatch.setattr(compare, "draw", lambda *_: None)
+    monkeypatch.setattr(compare_report, "_figures", lambda *_: ())
 
 
 def in_turn(left: Sequence[Case], workers: int | None) -> Iterator[tuple[Case, dict[str, Any]]]:
@@ -146,13 +147,15 @@ def refused(folder: Path, *arguments: str) -> str:
 # --- statistics ---
 
 
-def at_no_gap(x: Sequence[float] | np.ndarray, y: Sequence[float] | np.ndarray) -> Interval:
-    return bootstrap(np.stack([x, y], 1), statistic=compare._at_no_gap)
+def interval_at_no_gap(
+    x: Sequence[float] | np.ndarray, y: Sequence[float] | np.ndarray
+) -> Interval:
+    return bootstrap(np.stack([x, y], 1), statistic=at_no_gap)
 
 
 def test_points_on_a_line_give_its_intercept() -> None:
     x = np.random.default_rng(0).normal(1, 0.2, 12)
-    found = at_no_gap(x, 3 - 2 * x)
+    found = interval_at_no_gap(x, 3 - 2 * x)
     assert (found.mean, found.low, found.high) == pytest.approx((3, 3, 3))
     assert found.count == 12
 
@@ -160,7 +163,7 @@ def test_points_on_a_line_give_its_intercept() -> None:
 @pytest.mark.parametrize("error", [0.0, 0.1, -7.3])
 def test_without_spread_in_error_it_is_the_mean(error: float) -> None:
     y = np.random.default_rng(0).normal(1, 0.2, 9)
-    found, plain = at_no_gap([error] * 9, y), bootstrap(y)
+    found, plain = interval_at_no_gap([error] * 9, y), bootstrap(y)
     assert vars(found) == pytest.approx(vars(plain))
 
 
@@ -169,10 +172,10 @@ def test_the_interval_covers_the_truth_and_is_seeded() -> None:
     for _ in range(200):
         x = source.normal(0.5, 1, 30)
         points = np.stack([x, 2 + 3 * x + source.normal(0, 1, 30)], 1)
-        found = bootstrap(points, statistic=compare._at_no_gap, draws=400)
+        found = bootstrap(points, statistic=at_no_gap, draws=400)
         covered += found.low <= 2 <= found.high
     assert 0.88 < covered / 200 < 0.99
-    again = [bootstrap(points, compare._at_no_gap, draws=400, seed=seed) for seed in (0, 1)]
+    again = [bootstrap(points, at_no_gap, draws=400, seed=seed) for seed in (0, 1)]
     assert found == again[0]
     assert found.mean == again[1].mean
     assert found != again[1]
@@ -466,7 +469,7 @@ def test_another_judge_judges_again(
     folder: Path, judged: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     compared(*TWO)
-    monkeypatch.setattr(compare, "judge_name", lambda: "vgg19")
+    monkeypatch.setattr(judging, "judge_name", lambda: "vgg19")
     compared(*TWO)
     assert len(judged) == 16
 
@@ -517,44 +520,51 @@ def alive(pid: int) -> bool:
         return False
 
 
-def killed_at_the_third(case: Case) -> dict[str, Any]:
+def killed_at_the_third(case: Case, report: processes.Report) -> dict[str, Any]:
     if (case.content.stem, case.style.stem) == ("b", "A"):
         os.kill(os.getpid(), signal.SIGKILL)
     return compare.perform(case)
 
 
-def test_a_killed_worker_is_said_in_one_line_and_no_row_is_lost(
+def killed_once(case: Case, report: processes.Report) -> dict[str, Any]:
+    mark = case.row.parents[2] / "killed"
+    if not mark.exists():
+        mark.touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return compare.perform(case)
+
+
+def of_ours(folder: Path) -> list[Case]:
+    pairs = compare.pairs_of(folder / "contents", folder / "styles")
+    return compare.cases(pairs, [], {"ours": Path("ours")}, folder / "report", ["chi_square"])
+
+
+def test_a_killed_worker_costs_only_time(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compare, "_reported", killed_once)
+    monkeypatch.setattr(compare_report, "_figures", lambda *_: ())
+    found = compare.compare(of_ours(folder), folder / "report", workers=1, stream=None)
+    assert (folder / "report" / "killed").exists()
+    assert found.failed == 0
+    assert found.means["ours"]["chi_square"].count == 4
+
+
+def test_a_picture_that_kills_every_worker_is_an_error_of_its_own(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pairs = compare.pairs_of(folder / "contents", folder / "styles")
-    todo = compare.cases(pairs, [], {"ours": Path("ours")}, folder / "report", ["chi_square"])
+    todo = of_ours(folder)
+    monkeypatch.setattr(compare_report, "_figures", lambda *_: ())
     with monkeypatch.context() as patch:
-        patch.setattr(compare, "perform", killed_at_the_third)
-        with pytest.raises(compare.LostWorkerError) as caught:
-            compare.compare(todo, folder / "report", workers=1, stream=None)
-    assert "2 of 4 pictures are done and kept: start it again" in str(caught.value)
-    assert "\n" not in str(caught.value)
+        patch.setattr(compare, "_reported", killed_at_the_third)
+        found = compare.compare(todo, folder / "report", workers=1, stream=None)
+    (error,) = (row["error"] for row in found.rows if "error" in row)
+    assert "its worker died 3 times (exit code -9)" in error
+    assert error in html.unescape((folder / "report" / "report.html").read_text())
     kept = row_files(folder / "report")
-    assert len(kept) == 2
+    assert len(kept) == 3
     monkeypatch.setattr(compare, "_judged", in_turn)
-    monkeypatch.setattr(compare, "draw", lambda *_: None)
-    found = compare.compare(todo, folder / "report", stream=None)
-    assert found.means["ours"]["chi_square"].count == 4
+    again = compare.compare(todo, folder / "report", stream=None)
+    assert again.means["ours"]["chi_square"].count == 4
     assert kept.items() <= row_files(folder / "report").items()
-
-
-def test_a_lost_worker_ends_the_command_with_1(
-    folder: Path, here: None, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def lost(left: Sequence[Case], workers: int | None) -> Iterator[tuple[Case, dict[str, Any]]]:
-        yield left[0], compare.perform(left[0])
-
-    monkeypatch.setattr(compare, "_judged", lost)
-    result = compared(*TWO, code=1)
-    (line,) = result.stderr.splitlines()
-    assert line.startswith("optistyle: a worker process was killed")
-    assert "1 of 8 pictures are done and kept: start it again" in line
-    assert result.stdout == ""
 
 
 def test_ctrl_c_says_what_is_kept(
@@ -597,16 +607,14 @@ def test_a_gpu_has_one_worker(
     todo = compare.cases(pairs, painting, existing, folder / "report", ["chi_square"])
     counts: list[int] = []
 
-    class Pool:
-        def __init__(self, count: int, *_: Any) -> None:
-            counts.append(count)
-            raise StopIteration
+    def spread(*_: Any, workers: int, threads: int) -> Iterator[tuple[Case, dict[str, Any]]]:
+        counts.append(workers)
+        return iter(())
 
-    monkeypatch.setattr(compare.concurrent.futures, "ProcessPoolExecutor", Pool)
+    monkeypatch.setattr(compare.processes, "spread", spread)
     monkeypatch.setattr(compare.devices, "resolve", lambda: torch.device(device))
     monkeypatch.setattr(compare.torch, "get_num_threads", lambda: 3)
-    with pytest.raises(RuntimeError, match="StopIteration"):
-        list(compare._judged(todo, None))
+    assert list(compare._judged(todo, None)) == []
     assert counts == [expected]
 
 
@@ -647,16 +655,120 @@ def test_a_method_paints_once_and_anew_at_another_size(
 def test_the_optimiser_paints(folder: Path, here: None) -> None:
     # In this process the recipe is resolved once: the slim encoder, or the GPU's.
     result = optistyle(
-        *("compare", "contents/a.png", "styles", "--methods", "gatys", "-o", "report"),
+        *("compare", "contents/a.png", "styles", "--methods", "gram", "-o", "report"),
         *("--size", "32", "--metrics", "gram_distance", "-q"),
     )
     assert result.exit_code == 0, result.output
-    pictures = sorted(folder.glob("report/pictures/gatys-*/a__*.png"))
+    pictures = sorted(folder.glob("report/pictures/gram-*/a__*.png"))
     assert [read(path).width for path in pictures] == [32, 32]
-    found = facts(folder / "report")["means"]["gatys"]["gram_distance"]
+    found = facts(folder / "report")["means"]["gram"]["gram_distance"]
     photo, painting = read(folder / "contents" / "a.png"), read(folder / "styles" / "A.png")
     before, _ = compare.judge(photo.pixels, photo.pixels, painting.pixels, ["gram_distance"])
     assert found["mean"] < before["gram_distance"]
+
+
+def test_methods_named_like_presets_are_these_presets() -> None:
+    for name in {*compare.OPTIMISERS} & {*recipes.PRESETS}:
+        assert compare.OPTIMISERS[name] == recipes.preset(name)
+    gatys, gram = compare.OPTIMISERS["gatys"], compare.OPTIMISERS["gram"]
+    assert (gatys.scales, gatys.iterations, gatys.gamma) == ("single", (500,), 0)
+    assert gram == recipes.changed(recipes.Recipe(), {"gamma": 0.0})
+
+
+# --- what goes wrong with one picture ---
+
+
+def test_a_row_that_cannot_be_written_is_an_error_of_its_own(folder: Path, here: None) -> None:
+    todo = of_ours(folder)
+    todo[0].row.mkdir(parents=True)  # a folder in its place
+    found = compare.compare(todo, folder / "report", stream=None)
+    assert found.failed == 1
+    assert f"{todo[0].row} cannot be written" in found.rows[0]["error"]
+    assert len(row_files(folder / "report")) == 1 + 3  # the folder, and the other rows
+    assert (folder / "report" / "report.html").is_file()
+
+
+def test_a_figure_that_cannot_be_drawn_is_left_out(
+    folder: Path,
+    in_process: None,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    pytest.importorskip("matplotlib")
+
+    def broken(*_: object) -> None:
+        raise ValueError("by hand")
+
+    monkeypatch.setattr(compare_report, "_histograms", broken)
+    compared(*TWO)
+    assert "histograms.png is not drawn: by hand" in caplog.text
+    assert (folder / "report" / "chi_square.png").is_file()
+    assert (folder / "report" / "report.html").is_file()
+
+
+# --- names ---
+
+
+def test_contents_of_one_name_are_told_apart(folder: Path, here: None) -> None:
+    (folder / "other").mkdir()
+    write(folder / "other" / "a.png", make_picture(32, 40, 7))
+    pairs = [(Path(x) / "a.png", Path("styles/A.png")) for x in ("contents", "other")]
+    existing = {"ours": Path("ours")}
+    todo = [
+        case
+        for pair in pairs
+        for case in compare.cases([pair], [], existing, folder / "report", ["chi_square"])
+    ]
+    found = compare.compare(todo, folder / "report", stream=None)
+    assert [row["content"] for row in found.rows] == ["contents/a.png", "other/a.png"]
+    assert found.means["ours"]["chi_square"].count == 2
+
+
+def test_hidden_files_are_no_images(folder: Path) -> None:
+    before = pairs_of(Path("contents"), Path("styles"))
+    (folder / "contents" / "._a.png").write_bytes(b"\0\5\x16\7")
+    assert pairs_of(Path("contents"), Path("styles")) == before
+
+
+def test_keys_hold_the_version_where_pictures_depend_on_it(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def parents() -> list[Path]:
+        pairs = pairs_of(Path("contents"), Path("styles"))
+        todo = cases(pairs, ["gram"], {"ours": Path("ours")}, Path("report"), ["chi_square"])
+        return list(dict.fromkeys(case.row.parent for case in todo))
+
+    before = parents()
+    monkeypatch.setattr("optistyle.experiments.cases.version", lambda: "99")
+    after = parents()
+    assert before[0] != after[0]
+    assert before[1] == after[1]
+
+
+def test_long_names_and_names_that_are_not_utf_8(folder: Path, here: None) -> None:
+    long, odd = "x" * 250, os.fsdecode(b"caf\xe9")
+    try:
+        for name in (long, odd):
+            (folder / "contents" / f"{name}.png").write_bytes(b"no picture")
+            write(folder / "styles" / f"{name}.png", make_picture(32, 32, len(name)))
+    except OSError:
+        pytest.skip("this file system takes UTF-8 only")
+    todo = compare.cases(
+        pairs_of(Path("contents"), Path("styles")), ["gram"], {}, Path("report"), ["chi_square"]
+    )
+    assert len({case.row for case in todo}) == len(todo) == 16
+    for case in todo:
+        assert max(len(os.fsencode(path.name)) for path in (case.row, case.picture)) <= 255
+        case.row.parent.mkdir(parents=True, exist_ok=True)
+        case.row.touch()
+        case.row.unlink()
+    result = compared("--outputs", "ours=ours", code=1)
+    assert len(result.stderr.splitlines()) == 16 - 4
+    assert "Traceback" not in result.output
+    page = (folder / "report" / "report.html").read_text(encoding="utf-8")
+    assert "caf\N{REPLACEMENT CHARACTER}.png" in page
+    line = refused(folder, "compare", "contents", "styles", "--outputs", f"{odd}=ours", "-o", "x")
+    assert "must be able to name a folder" in line
 
 
 # --- refused ---
@@ -667,7 +779,7 @@ def test_the_optimiser_paints(folder: Path, here: None) -> None:
     [
         (["--methods", "gatis"], "did you mean 'gatys'"),
         (["--methods", "gatys", "--metrics", "chi_sqare"], "did you mean 'chi_square'"),
-        (["--methods", "gatys", "--metrics", ","], "no metrics are given"),
+        (["--methods", "gatys", "--metrics", ","], "no metrics are named"),
         ([], "no methods are given"),
         (["--methods", "gatys,gatys"], "gatys is given twice"),
         (["--methods", "gatys", "--outputs", "gatys=ours"], "gatys is given twice"),
@@ -683,7 +795,7 @@ def test_the_optimiser_paints(folder: Path, here: None) -> None:
         (["--outputs", "ours=ours", "--pattern", "{content}"], "several pairs"),
         (["--outputs", "ours=ours", "--sample", "1"], "sample is 1"),
         (["--outputs", "ours=ours", "--workers", "0"], "workers is 0"),
-        (["--methods", "gatys", "--size", "8"], "size 8"),
+        (["--methods", "gatys", "--size", "8"], "size is 8"),
         (["--outputs", "ours=ours", "-o", "styles"], "styles is a folder of inputs"),
         (["--outputs", "ours=ours", "-o", "contents/a.png"], "a.png cannot be written"),
         (["--outputs", "ours=ours", "-o", "contents/a.png/x"], "cannot be written"),

@@ -171,11 +171,11 @@ def test_report_000_small(
     from test_compare import in_turn
 
     from optistyle import encoders
-    from optistyle.experiments import compare
+    from optistyle.experiments import compare, judging
 
     slim = encoders.load("slim")
-    monkeypatch.setattr(compare, "judge_name", lambda: "slim")
-    monkeypatch.setattr(compare, "judging_encoder", lambda: slim)
+    monkeypatch.setattr(judging, "judge_name", lambda: "slim")
+    monkeypatch.setattr(judging, "judging_encoder", lambda: slim)
     monkeypatch.setattr(compare, "_judged", in_turn)
     monkeypatch.setattr(cams, "SIZE", 32)
     monkeypatch.setitem(PRESETS, "rc2021", replace(PRESETS["rc2021"], size=40))
@@ -194,28 +194,28 @@ def test_report_000_small(
         report_000.main([*arguments, *given, "--size", "32", "--sample", "4"])
         return capsys.readouterr().out
 
-    ran("paint", "adaattn", "adain", "gatys")
+    ran("paint", "adaattn", "adain", "gram")
     with monkeypatch.context() as patch:
         patch.setattr(compare, "perform", None)  # nothing is done twice
-        ran("paint", "adaattn", "adain", "gatys")
+        ran("paint", "adaattn", "adain", "gram")
         said = ran("page")
     assert said.splitlines() == [
         "sanet is left out: 0 of 12 pairs are done",
-        "attention is left out: 0 of 4 pairs are done",
+        "default is left out: 0 of 4 pairs are done",
     ]
     names = {path.name for path in (tmp_path / "docs" / "page").rglob("*.*")}
     assert names >= {"rows.csv", "structure.png", "histograms.png", "cams_slim.png"}
     filled = page.read_text(encoding="utf-8")
     assert "self-similarity, 9 pairs" in filled  # without style20
     assert "| adaattn less adain |" in filled
-    assert "| adaattn less gatys |" in filled
+    assert "| adaattn less gram |" in filled
     assert all(f"<!-- {name} -->\n\n|" in filled for name in report_000.TABLES)
     assert [x for x in filled.splitlines() if x[:1] != "|"] == [
         x for x in text.splitlines() if x[:1] != "|"
     ]
     found = report_000.Found.of(tmp_path / "docs" / "page" / "rows.csv")
     assert found.grid("adain", "chi_square").shape == (3, 4)
-    assert found.sample("gatys", "cams_slim").shape == (4,)
+    assert found.sample("gram", "cams_slim").shape == (4,)
     with pytest.raises(SystemExit, match="rc2021 pictures are not at nowhere"):
         report_000.main(["paint", "adain", "--data", "nowhere"])
     with pytest.raises(SystemExit, match="did you mean 'adain'"):

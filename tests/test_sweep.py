@@ -20,7 +20,7 @@ from conftest import make_picture
 from optistyle import recipes
 from optistyle.cli import main
 from optistyle.errors import InputError
-from optistyle.experiments import engines, grid, report
+from optistyle.experiments import engines, grid, judging, processes, report, runs
 from optistyle.experiments.engines import Event
 from optistyle.experiments.grid import Job
 from optistyle.experiments.sweep import sweep
@@ -82,8 +82,8 @@ def test_a_sweep_makes_every_run_and_the_reports(folder: Path) -> None:
     assert page.count("<tr>") == 5
     assert page.count("data:image/jpeg") == 4
     assert "http" not in page.replace("http://www.w3.org", "")  # needs nothing but itself
-    assert summary.sheet is not None
-    assert read(summary.sheet).width > 2 * 32
+    (sheet,) = summary.sheets
+    assert read(sheet).width > 2 * 32
 
 
 def test_the_table_holds_settings_losses_times_and_metrics(folder: Path) -> None:
@@ -187,6 +187,156 @@ def test_ctrl_c_says_what_is_kept(
     assert result.exit_code == 130, result.output
     line = r"optistyle: interrupted: 1 of \d runs are done and kept: start it again"
     assert re.fullmatch(line, result.stderr.strip())
+
+
+def test_a_folder_that_cannot_be_written_is_a_failure_of_its_run(folder: Path) -> None:
+    jobs, output = grid.read(folder / "grid.toml"), folder / "runs"
+    sweep(jobs[:1], output, here, stream=None)
+    (output / jobs[1].folder).write_text("a file in its place")
+    summary = sweep(jobs, output, here, stream=None)
+    assert (summary.made, summary.kept, summary.failed) == (2, 1, 1)
+    page = summary.page.read_text()
+    assert "4 runs, 1 failed" in page
+    assert f"{output / jobs[1].folder} cannot be written" in page
+
+
+def test_a_damaged_picture_does_not_end_the_report(
+    folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    jobs, output = grid.read(folder / "grid.toml"), folder / "runs"
+    first = sweep(jobs, output, here, stream=None)
+    (first.folders[0] / "picture.png").write_bytes(b"damaged")
+    again = sweep(jobs, output, never, stream=None)
+    assert again.page.read_text().count("data:image/jpeg") == 3
+    assert len(again.sheets) == 1
+    assert "left out of a report" in caplog.text
+    # One that is gone is painted again.
+    (first.folders[0] / "picture.png").unlink()
+    assert sweep(jobs, output, here, stream=None).made == 1
+
+
+def test_another_judge_measures_every_picture_again(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slim = judging.encoders.load("slim")
+    monkeypatch.setattr(judging, "judging_encoder", lambda: slim)
+    monkeypatch.setattr(judging, "judge_name", lambda: "slim")
+    text = "metrics = ['gram_distance']\n" + (folder / "grid.toml").read_text()
+    (folder / "grid.toml").write_text(text)
+    jobs = grid.read(folder / "grid.toml")
+    sweep(jobs[:2], folder / "runs", here, stream=None)
+    monkeypatch.setattr(judging, "judge_name", lambda: "vgg19")
+    asked: list[str] = []
+
+    def counting(jobs: Sequence[Job]) -> Iterator[Event]:
+        asked.extend(job.folder for job in jobs)
+        yield from here(jobs)
+
+    sweep(jobs, folder / "runs", counting, stream=None)
+    assert asked == [job.folder for job in jobs[2:]]  # the others are measured, not painted
+    judges = [json.loads(text)["judge"] for text in manifests(folder / "runs").values()]
+    assert judges == ["vgg19"] * 4
+
+
+def test_a_picture_that_cannot_be_measured_again_is_run(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    jobs = grid.read(folder / "grid.toml")
+    sweep(jobs, folder / "runs", here, stream=None)
+    text = "metrics = ['strays']\n" + (folder / "grid.toml").read_text()
+    (folder / "grid.toml").write_text(text)
+    write_json = runs.write_json
+
+    def full(path: Path, value: object) -> None:
+        monkeypatch.setattr(runs, "write_json", write_json)
+        raise OSError(28, "No space left on device")
+
+    judge = Worker.judge
+
+    def then_full(self: Worker, *arguments: object) -> object:
+        monkeypatch.setattr(Worker, "judge", judge)
+        monkeypatch.setattr(runs, "write_json", full)
+        return judge(self, *arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Worker, "judge", then_full)
+    summary = sweep(grid.read(folder / "grid.toml"), folder / "runs", here, stream=None)
+    assert (summary.made, summary.kept, summary.failed) == (1, 3, 0)
+
+
+# --- names ---
+
+
+def test_pages_name_all_styles_and_tell_namesakes_apart(folder: Path) -> None:
+    for index, name in enumerate(("x/a.png", "y/a.png", "t.png")):
+        (folder / name).parent.mkdir(exist_ok=True)
+        write(folder / name, make_picture(48, 64, 20 + index))
+    (folder / "grid.toml").write_text(
+        "contents = ['x/a.png', 'y/a.png']\nstyles = [['s.png', 't.png']]\n" + QUICK
+    )
+    summary = sweep(grid.read(folder / "grid.toml"), folder / "runs", here, stream=None)
+    page = summary.page.read_text()
+    assert page.count(">s + t</td>") == 2
+    assert page.count(">x/a</td>") == page.count(">y/a</td>") == 1
+    (sheet,) = summary.sheets
+    assert read(sheet).height > 2 * 240  # two rows of pictures
+
+
+def test_messages_are_shown_whole(folder: Path) -> None:
+    assert report.cell("cannot read /some/file.png: why") == (
+        '<td data-value="cannot read /some/file.png: why">cannot read /some/file.png: why</td>'
+    )
+
+
+def test_names_that_are_not_utf_8_end_in_no_traceback(folder: Path) -> None:
+    name = os.fsdecode(b"caf\xe9.png")
+    try:
+        (folder / "c" / name).parent.mkdir()
+        (folder / "c" / name).write_bytes((folder / "a.png").read_bytes())
+        (folder / "c" / os.fsdecode(b"bad\xe9.png")).write_bytes(b"no picture")
+    except OSError:
+        pytest.skip("this file system takes UTF-8 only")
+    (folder / "grid.toml").write_text("contents = ['c/*.png']\nstyles = ['s.png']\n" + QUICK)
+    ran = subprocess.run(
+        command(folder / "grid.toml", "-o", folder / "runs", "--workers", 1),
+        capture_output=True,
+        text=True,
+    )
+    assert ran.returncode == 1, ran.stderr
+    assert "Traceback" not in ran.stderr
+    assert "1 made, 0 there already, 1 failed" in ran.stdout
+    page = (folder / "runs" / "report.html").read_text(encoding="utf-8")
+    assert ">caf\N{REPLACEMENT CHARACTER}</td>" in page
+    assert "bad\N{REPLACEMENT CHARACTER}.png is not an image" in page
+    # The same without pyarrow.
+    rows = [{"content": name}]
+    assert report.table(rows, folder).stat().st_size > 0
+
+
+# --- sheets ---
+
+
+def test_a_sheet_too_high_becomes_several(folder: Path) -> None:
+    """More rows than a JPEG is high: 203 of 320 px and their gaps."""
+    rows = [[folder / "a.png"] for _ in range(203)]
+    names = [str(index) for index in range(203)]
+    files = report.sheets(folder / "sheet.jpg", rows, ["x"], names)
+    assert [file.name for file in files] == ["sheet.jpg", "sheet-2.jpg"]
+    heights = [read(file).height for file in files]
+    assert max(heights) < 65_535
+    assert sum(heights) > 203 * 240
+
+
+def test_a_sheet_too_wide_has_smaller_cells_and_then_several_files(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(report, "_ACROSS", 1000)
+    rows = [[folder / "a.png"] * 8 for _ in range(2)]
+    (file,) = report.sheets(folder / "sheet.png", rows, ["x"] * 8)
+    assert 900 < read(file).width <= 1100
+    rows = [[folder / "a.png"] * 20 for _ in range(2)]
+    files = report.sheets(folder / "sheet.png", rows, ["x"] * 20)
+    assert [file.name for file in files] == ["sheet.png", "sheet-2.png"]
+    assert all(read(file).width <= 1100 for file in files)
 
 
 def test_any_exception_is_a_failure(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -321,6 +471,27 @@ def test_a_job_that_kills_every_worker_is_given_up(folder: Path) -> None:
     assert "its worker died 3 times (exit code 9)" in ran.stdout, ran.stderr
 
 
+def squared(number: int, report: processes.Report) -> int:
+    report(0.5)
+    return number**2
+
+
+def test_results_and_shares_come_from_processes() -> None:
+    news = list(processes.spread(squared, [1, 2, 3], workers=2, threads=1))
+    assert sorted(news) == [(1, 0.5), (1, 1), (2, 0.5), (2, 4), (3, 0.5), (3, 9)]
+    assert list(processes.spread(squared, [], workers=2, threads=1)) == []
+
+
+@needs_proc
+def test_an_idle_worker_may_die() -> None:
+    news = processes.spread(squared, [1, 2], workers=1, threads=1)
+    assert [next(news), next(news)] == [(1, 0.5), (1, 1)]
+    for pid in titled(children(os.getpid()), "multiprocessing.spawn"):
+        os.kill(pid, signal.SIGKILL)
+        wait_for(lambda pid=pid: pid not in children(os.getpid()))
+    assert list(news) == [(2, 0.5), (2, 4)]
+
+
 @pytest.mark.parametrize("number", [0, -1])
 def test_numbers_of_workers_and_threads_are_checked(number: int) -> None:
     with pytest.raises(InputError, match="1 or more"):
@@ -360,7 +531,15 @@ def test_ray_loses_nothing_when_a_worker_is_killed(folder: Path) -> None:
     assert manifest["threads"] == 1
 
 
-def test_files_that_are_not_on_the_machine_come_along(folder: Path) -> None:
+def test_files_that_are_not_on_the_machine_come_along(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def nameless() -> str:
+        raise KeyError("getpwuid(): uid not found")
+
+    monkeypatch.setattr("getpass.getuser", nameless)  # as in a container
+    monkeypatch.setattr("tempfile.tempdir", str(folder / "temporary"))
+    (folder / "temporary").mkdir()
     job = grid.read(folder / "grid.toml")[0]
     contents = {sha: path.read_bytes() for path, sha in job.digests.items()}
     job.content.unlink()
@@ -369,6 +548,8 @@ def test_files_that_are_not_on_the_machine_come_along(folder: Path) -> None:
     assert here.styles == job.styles  # still where it was
     assert here.key == job.key
     assert read(here.content).width == 64
+    here.content.write_bytes(b"somebody else's")
+    assert read(engines._unpacked(job, contents).content).width == 64
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1:1", "nonsense", "host.invalid:6379"])

@@ -1,24 +1,22 @@
-"""One setting at a time: the experiments of report 003, and those it left open.
+"""Vary one setting at a time: the experiments of report 003, and questions that it left open.
 
 Report 003 is Chen, "Neural Style Transfer with Self-Attention Module" (COGS 185, UC San Diego).
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
-from optistyle import pictures
 from optistyle.errors import InputError, unknown
 from optistyle.experiments import grid, report
 from optistyle.experiments.engines import Engine
-from optistyle.experiments.runs import finished
+from optistyle.experiments.grid import Job
+from optistyle.experiments.runs import PICTURE, finished
 from optistyle.experiments.sweep import Summary, sweep
 from optistyle.layers import BLOCK_STARTS, POOL5
 from optistyle.pictures import plots
@@ -32,8 +30,11 @@ class Ablation:
     """A question, and the settings that answer it side by side.
 
     Attributes:
-        question: what is looked at. source: where it comes from.
-        columns: label -> settings. base: settings that all share, on top of ``preset``.
+        question: what the ablation is to show.
+        source: where the question comes from.
+        columns: label -> the settings that vary.
+        base: settings of all columns, on top of the preset.
+        preset: a name of `recipes.PRESETS`.
         curves: whether the losses are plotted too.
     """
 
@@ -116,13 +117,20 @@ ABLATIONS: Mapping[str, Ablation] = {
 }
 
 
+#: (content, style) files.
+Pair = tuple[Path, Path]
+
+
 @dataclass(frozen=True)
 class Findings:
     """What an ablation came to.
 
     Attributes:
-        figure: pictures, a row per pair. curves: losses against iterations and seconds, or None.
-        table: label -> metric -> mean over pairs, with ``seconds``. summary: the sweep's.
+        figure: pictures, a row for each pair. Where one file would be too large, the next ones,
+            ``figure-2.jpg`` and so on, are beside it.
+        curves: losses against iterations and seconds, or None.
+        table: label -> metric -> mean over pairs, with ``seconds``.
+        summary: the sweep's.
     """
 
     figure: Path
@@ -132,7 +140,14 @@ class Findings:
 
 
 def named(name: str) -> Ablation:
-    """The ablation of that name."""
+    """Look up an ablation.
+
+    Raises:
+        InputError: there is none of that name.
+
+    >>> list(named("gamma").columns)
+    ['gamma 0', 'gamma 6e6']
+    """
     if name not in ABLATIONS:
         raise unknown("ablation", name, ABLATIONS)
     return ABLATIONS[name]
@@ -140,7 +155,7 @@ def named(name: str) -> Ablation:
 
 def ablate(
     ablation: Ablation,
-    pairs: Sequence[tuple[Path, Path]],
+    pairs: Sequence[Pair],
     output: Path,
     changes: Mapping[str, Any] | None = None,
     *,
@@ -148,65 +163,62 @@ def ablate(
     cell: int = 256,
     **options: Any,
 ) -> Findings:
-    """Run an ablation and draw its figure.
+    """Run an ablation over pairs of images, and draw the pictures side by side.
+
+    A run that fails leaves its cell blank, and is left out of the means.
 
     Args:
-        ablation: one of `ABLATIONS`, or your own.
-        pairs: of content and style files.
+        ablation: one of `ABLATIONS`, or another.
+        pairs: content and style files.
         output: the sweep's folder; the figure is ``figure.jpg`` in it.
-        changes: settings other than the ablation's, for all columns: size, encoder …
-        engine, options: see `sweep.sweep`.
+        changes: settings of all columns which the ablation does not vary: size, encoder …
+        engine: see `sweep.sweep`.
         cell: longer side of a picture in the figure, in px.
+        options: see `sweep.sweep`.
 
     Raises:
-        InputError: as `sweep.sweep`, and where a setting is the ablation's own.
+        InputError: as `sweep.sweep`, and for a change of what the ablation varies.
     """
-    own = {name for column in ablation.columns.values() for name in column}
-    if clash := sorted(own & set(changes or {})):
+    varied = {name for column in ablation.columns.values() for name in column}
+    if clash := sorted(varied & set(changes or {})):
         raise InputError(f"{clash[0]} is what this ablation varies; leave it out")
     base = changed(preset(ablation.preset), {**ablation.base, **(changes or {})})
     recipes = {label: changed(base, column) for label, column in ablation.columns.items()}
-    by_pair = [grid.jobs([c], [s], list(recipes.values()), METRICS) for c, s in pairs]
-    summary = sweep([job for jobs in by_pair for job in jobs], output, engine, **options)
+    jobs: dict[tuple[Pair, str], Job] = {}
+    for pair in pairs:
+        for label, recipe in recipes.items():
+            (jobs[pair, label],) = grid.jobs(pair[:1], pair[1:], [recipe], METRICS)
+    every = list({job.key: job for job in jobs.values()}.values())
+    summary = sweep(every, output, engine, **options)
     done = {
-        (job.content, job.styles[0], json.dumps(job.recipe.as_dict())): (folder, manifest)
-        for jobs in by_pair
-        for job in jobs
-        if (manifest := finished(folder := output / job.folder, job)) is not None
+        at: (output / job.folder, manifest)
+        for at, job in jobs.items()
+        if (manifest := finished(output / job.folder, job)) is not None
     }
-
-    def found(pair: tuple[Path, Path], label: str) -> tuple[Path, dict[str, Any]] | None:
-        return done.get((*pair, json.dumps(recipes[label].as_dict())))
-
-    blank = torch.ones(1, 3, cell, cell)
-    rows = [
-        [report.small(path, cell) for path in pair]
-        + [
-            report.small(at[0] / "picture.png", cell) if (at := found(pair, label)) else blank
-            for label in recipes
-        ]
-        for pair in pairs
-    ]
-    figure = output / "figure.jpg"
-    pictures.write(figure, pictures.sheet(rows, ["content", "style", *recipes]), quality=88)
-    table = {}
-    for label in recipes:
-        manifests = [at[1] for pair in pairs if (at := found(pair, label))]
-        values = [{**m["metrics"], "seconds": sum(m["seconds"])} for m in manifests]
-        table[label] = (
-            {name: float(np.mean([value[name] for value in values])) for name in values[0]}
-            if values
-            else {}
-        )
+    rows: list[list[Path | None]] = []
+    for pair in pairs:
+        painted = [done[pair, x][0] / PICTURE if (pair, x) in done else None for x in recipes]
+        rows.append([*pair, *painted])
+    figure, *_ = report.sheets(
+        output / "figure.jpg", rows, ["content", "style", *recipes], cell=cell, quality=88
+    )
+    table = {x: _means([done[at][1] for at in done if at[1] == x]) for x in recipes}
     curves = None
-    if ablation.curves:
-        first = {label: at[1] for label in recipes if (at := found(pairs[0], label))}
+    first = {x: done[pairs[0], x][1] for x in recipes if (pairs[0], x) in done}
+    if ablation.curves and first:
         curves = plots.losses(first, output / "curves.png")
     return Findings(figure, curves, table, summary)
 
 
+def _means(manifests: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    """Metric -> mean, with ``seconds``; empty where no run is finished."""
+    values = [{**m["metrics"], "seconds": sum(m["seconds"])} for m in manifests]
+    names = values[0] if values else ()
+    return {name: float(np.mean([value[name] for value in values])) for name in names}
+
+
 def markdown(table: Mapping[str, Mapping[str, float]]) -> str:
-    """The table of `Findings` in Markdown."""
+    """Write the table of `Findings` in Markdown."""
     names = list(dict.fromkeys(name for row in table.values() for name in row))
     lines = ["| | " + " | ".join(names) + " |", "|---" * (len(names) + 1) + "|"]
     for label, row in table.items():
@@ -215,8 +227,12 @@ def markdown(table: Mapping[str, Mapping[str, float]]) -> str:
     return "\n".join(lines)
 
 
-def pairs_of(files: Sequence[Path]) -> list[tuple[Path, Path]]:
-    """content, style, content, style … as pairs."""
+def pairs_of(files: Sequence[Path]) -> list[Pair]:
+    """Take files as pairs: content, style, content, style …
+
+    Raises:
+        InputError: no file, or an odd number of them.
+    """
     if not files or len(files) % 2:
         raise InputError(
             f"{len(files)} files; give a content and a style, or several such pairs: C S C S"

@@ -1,4 +1,4 @@
-"""Look at attention: what each place of the content sees in the style, layer by layer.
+"""Show attention: which places of the style each place of the content attends to, by layer.
 
 The weights are those of the attention loss (`statistics.attend`): softmax over style positions of
 norm(C)ᵀ norm(A) N_VGG / N. Chen, "Neural Style Transfer with Self-Attention Module", section 3.4
@@ -20,12 +20,13 @@ from optistyle import layers as names
 from optistyle import pictures, sizes
 from optistyle.encoders import load
 from optistyle.encoders.base import Encoder
-from optistyle.errors import InputError
+from optistyle.errors import InputError, unknown
 from optistyle.losses.attention import pairing
 from optistyle.losses.base import Reference
 from optistyle.pictures import Picture, plots
-from optistyle.recipes import Recipe
 from optistyle.run import ImageLike, as_picture
+from optistyle.settings import Layers, Whole
+from optistyle.sizes import LARGEST, SMALLEST
 from optistyle.statistics import Correspondence, correspond, log_attention
 
 if TYPE_CHECKING:
@@ -40,10 +41,12 @@ class AttentionMap:
     """What one point of the content attends to, at one layer.
 
     Attributes:
-        layer: which. point: (x, y) in pixels of the content as it was given.
+        layer: its name.
+        point: (x, y) in pixels of the content in its original size.
         log_weights: (H_s, W_s), logarithms of the weights of the layer's positions in the style.
-        best: (x, y) of the highest weight, in pixels of the style as it was given.
-        top: that weight. entropy: in nats, 0 to log(H_s W_s).
+        best: (x, y) of the highest weight, in pixels of the style in its original size.
+        top: the highest weight.
+        entropy: of the weights, in nats, 0 to log(H_s W_s).
     """
 
     layer: str
@@ -55,20 +58,21 @@ class AttentionMap:
 
     @property
     def weights(self) -> Tensor:
-        """(H_s, W_s); sum 1."""
+        """(H_s, W_s), of sum 1."""
         return self.log_weights.exp()
 
 
 @dataclass(frozen=True)
 class Field:
-    """Where every position of the content looks, at one layer.
+    """What every position of the content attends to, at one layer.
 
     Attributes:
-        layer: which.
-        best, expected: (2, H_c, W_c), y and x in [0, 1] across the style, of the highest weight and
-            of the weights' mean.
-        entropy, top: (H_c, W_c), as in `AttentionMap`.
-        cell: (height, width) of a style position in the same units.
+        layer: its name.
+        best: (2, H_c, W_c), y and x in [0, 1] across the style, of the highest weight.
+        expected: (2, H_c, W_c), likewise, of the weights' mean position.
+        entropy: (H_c, W_c), as in `AttentionMap`.
+        top: (H_c, W_c), likewise.
+        cell: (height, width) of a style position, in the units of ``best``.
     """
 
     layer: str
@@ -80,30 +84,36 @@ class Field:
 
 
 class Explorer:
-    """A content and a style, measured once for any number of questions.
+    """The features of a content and a style, computed once for any number of questions.
 
     Args:
-        content, style: pictures, pixels (1, 3, H, W) in [0, 1], or files.
-        layers: names of the encoder's layers.
-        encoder: the slim one by default.
-        size: the longer side at which the content is looked at; the style gets as many pixels.
+        content: a picture, pixels (1, 3, H, W) in [0, 1], or a file.
+        style: likewise.
+        layers: names of layers, or one text as in ``relu3_1,relu4_1``.
+        encoder: as `encoders.load` returns it; by default the slim one.
+        size: longer side in px to which the content is resized; the style gets as many pixels.
 
     Raises:
-        InputError: a layer that there is not, or a picture that cannot be read.
+        InputError: an unknown layer, a size out of range, an encoder or an image of another type,
+            or a picture that cannot be read.
     """
 
     def __init__(
         self,
         content: ImageLike,
         style: ImageLike,
-        layers: Sequence[str] = LAYERS,
+        layers: Sequence[str] | str = LAYERS,
         *,
         encoder: Encoder | None = None,
         size: int = 512,
     ) -> None:
-        self.layers = tuple(names.check(dict.fromkeys(layers, 1.0)))
+        self.layers = tuple(Layers().check("layers", layers))
+        Whole(SMALLEST, LARGEST, unit="px").check("size", size)
+        if encoder is not None and not callable(encoder):
+            raise InputError(
+                f"the encoder is {encoder!r}; give what encoders.load returns, or none"
+            )
         self.content, self.style = as_picture(content), as_picture(style)
-        Recipe(size=size)  # in range?
         encoder = encoder or load("slim")
         small = sizes.fit_longer_side(self.content.height, self.content.width, size)
         area = sizes.fit_area(self.style.height, self.style.width, math.prod(small))
@@ -114,16 +124,25 @@ class Explorer:
             )
 
     def maps(self, points: Sequence[Point]) -> list[list[AttentionMap]]:
-        """One list per point, in it one map per layer.
+        """Compute what points of the content attend to.
 
         Args:
-            points: (x, y) in pixels of the content as it was given.
+            points: (x, y) in pixels of the content in its original size.
+
+        Returns:
+            A list for each point, of a map for each layer.
 
         Raises:
-            InputError: a point outside the content.
+            InputError: a point outside the content, or one that is not two numbers.
         """
         width, height = self.content.width, self.content.height
-        for x, y in points:
+        for point in points:
+            try:
+                x, y = map(float, point)
+            except (TypeError, ValueError):
+                raise InputError(
+                    f"the point {point!r} is not (x, y), two numbers in pixels of the content"
+                ) from None
             if not (0 <= x < width and 0 <= y < height):
                 raise InputError(
                     f"the point {x:g},{y:g} is outside the content: x is from 0 to {width - 1}, "
@@ -138,11 +157,11 @@ class Explorer:
             int(y / self.content.height * rows) * columns + int(x / self.content.width * columns)
             for x, y in points
         ]
-        found = log_attention(
+        rows_of_weights = log_attention(
             **pairing(self._content, self._style, layer), places=torch.tensor(places)
         )
         result = []
-        for point, logs in zip(points, found.cpu(), strict=True):
+        for point, logs in zip(points, rows_of_weights.cpu(), strict=True):
             top, index = logs.flatten().max(0)
             row, column = divmod(int(index), logs.shape[1])
             best = (
@@ -154,23 +173,34 @@ class Explorer:
         return result
 
     def field(self, layer: str) -> Field:
-        """Where every position of the content looks, at one of the layers."""
-        found: Correspondence = correspond(**pairing(self._content, self._style, layer))
+        """Compute what every position of the content attends to, at one of the layers.
+
+        Raises:
+            InputError: a layer that the explorer was made without.
+        """
+        if layer not in self.layers:
+            raise unknown("layer of this explorer", str(layer), self.layers)
+        match: Correspondence = correspond(**pairing(self._content, self._style, layer))
         size = torch.tensor(self._style.features[layer].shape[-2:]).view(2, 1, 1)
         return Field(
             layer,
-            (found.best.cpu() + 0.5) / size,
-            (found.expected.cpu() + 0.5) / size,
-            found.entropy.cpu(),
-            found.top.cpu(),
+            (match.best.cpu() + 0.5) / size,
+            (match.expected.cpu() + 0.5) / size,
+            match.entropy.cpu(),
+            match.top.cpu(),
             (1 / float(size[0]), 1 / float(size[1])),
         )
 
     def warp(self, field: Field, *, expected: bool = False) -> Tensor:
-        """The style picture, each place taken from where the content's looks: (1, 3, H, W).
+        """Rearrange the style picture: each place shows what the content's place attends to.
 
-        Every position brings its whole cell of the style: that of its best match, or the one about
-        its expected match.
+        Args:
+            field: of this explorer.
+            expected: whether a position shows the cell of the style about its expected match,
+                instead of that of its best match.
+
+        Returns:
+            (1, 3, H, W) in [0, 1], of the content's size as the explorer resized it.
         """
         size = sizes.fit_longer_side(
             self.content.height, self.content.width, max(self._size(self._content))
@@ -207,15 +237,19 @@ def _measure(
 
 
 def figure(explorer: Explorer, points: Sequence[Point]) -> Figure:
-    """A row per point: the content with the point, then a heat map over the style per layer.
+    """Draw heat maps: a row for each point, with the content, then the style for each layer.
 
     Colours are logarithms of weights, from the median (dark) to the best match (bright, marked).
 
+    Args:
+        explorer: of the content and the style.
+        points: (x, y) in pixels of the content in its original size.
+
     Raises:
-        InputError: no point, or one outside the content.
+        InputError: no point, one outside the content, or matplotlib is not installed.
     """
     if not points:
-        raise InputError("no point is given; give one or more as X,Y in pixels of the content")
+        raise InputError("no point is named; give one or more as X,Y in pixels of the content")
     rows = explorer.maps(points)
     content, style = explorer.content, explorer.style
     figure, axes = plots.axes(len(rows), 1 + len(explorer.layers))
@@ -224,11 +258,11 @@ def figure(explorer: Explorer, points: Sequence[Point]) -> Figure:
         left.imshow(pictures.to_uint8(content.pixels))
         left.plot(*row[0].point, "o", color="red", markeredgecolor="white", markersize=7)
         left.set_title(f"content at {row[0].point[0]:g},{row[0].point[1]:g}", fontsize=9)
-        for axis, found in zip(rest, row, strict=True):
+        for axis, attended in zip(rest, row, strict=True):
             grey = pictures.to_uint8(style.pixels).mean(2)
             axis.imshow(grey, cmap="gray", vmin=0, vmax=255)
             # Logarithms, from the median up: the weights themselves are often one bright dot.
-            logs = found.log_weights
+            logs = attended.log_weights
             axis.imshow(
                 logs.clamp_min(logs.median()).numpy(),
                 cmap="inferno",
@@ -236,19 +270,23 @@ def figure(explorer: Explorer, points: Sequence[Point]) -> Figure:
                 extent=(0, style.width, style.height, 0),
                 interpolation="nearest",
             )
-            axis.plot(*found.best, "o", color="cyan", markeredgecolor="black", markersize=7)
+            axis.plot(*attended.best, "o", color="cyan", markeredgecolor="black", markersize=7)
             axis.set_xlim(0, style.width)
             axis.set_ylim(style.height, 0)
             axis.set_title(
-                f"{found.layer}: top {found.top:.2g}, entropy {found.entropy:.2f} of "
-                f"{math.log(found.log_weights.numel()):.2f}",
+                f"{attended.layer}: top {attended.top:.2g}, entropy {attended.entropy:.2f} of "
+                f"{math.log(attended.log_weights.numel()):.2f}",
                 fontsize=9,
             )
     return figure
 
 
 def warps(explorer: Explorer) -> Figure:
-    """The style warped to the content: a row for the best match, one for the expected one."""
+    """Draw the style warped to the content: a row for the best match, one for the expected match.
+
+    Raises:
+        InputError: matplotlib is not installed.
+    """
     figure, axes = plots.axes(2, 1 + len(explorer.layers))
     _hide_ticks(axes)
     axes[0][0].imshow(pictures.to_uint8(explorer.content.pixels))

@@ -1,4 +1,4 @@
-"""What a sweep shows: a table, a contact sheet, and a page that needs nothing but a browser."""
+"""The reports of a sweep: a table, contact sheets, and a page that needs nothing but a browser."""
 
 from __future__ import annotations
 
@@ -6,26 +6,36 @@ import base64
 import csv
 import html
 import io
+import logging
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from optistyle import files, pictures, sizes
-from optistyle.experiments.grid import Job, caption, varied
-from optistyle.experiments.runs import MANIFEST, finished
+from optistyle.errors import InputError
+from optistyle.experiments.grid import FILES, Job, Pair, caption, pair_labels, varied
+from optistyle.experiments.naming import printable
+from optistyle.experiments.runs import PICTURE, finished
 from optistyle.recipes import Recipe
 from optistyle.settings import spell
 
 Row = Mapping[str, Any]
-_THUMBNAIL, _CELL = 192, 320  # longer sides in px, on the page and on the sheet
+_THUMBNAIL, _CELL = 192, 320  # longer sides in px, on the page and on sheets
+#: Cells of a wide sheet shrink down to this side in px; a sheet has at most so many px across,
+#: down (a JPEG ends at 65 535) and in all (in memory, 12 bytes each).
+_LEAST_CELL, _ACROSS, _DOWN, _AREA = 64, 16_000, 60_000, 64_000_000
+_GAP = 8
+
+_log = logging.getLogger(__name__)
 
 
 def settings(recipe: Recipe) -> dict[str, Any]:
-    """All settings as numbers and texts."""
+    """All settings of a recipe as numbers and texts."""
     values = {setting.name: getattr(recipe, setting.name) for setting in fields(Recipe)}
     return {
         name: value if isinstance(value, int | float | None) else spell(value)
@@ -34,8 +44,14 @@ def settings(recipe: Recipe) -> dict[str, Any]:
 
 
 def table(rows: Sequence[Row], folder: Path) -> Path:
-    """``results.parquet``, or ``results.csv`` where pyarrow is not installed."""
+    """Write ``results.parquet``, or ``results.csv`` where pyarrow is not installed.
+
+    Args:
+        rows: column -> value; columns that a row lacks are empty in it.
+        folder: where to write.
+    """
     columns = list(dict.fromkeys(name for row in rows for name in row))
+    rows = [{k: printable(x) if isinstance(x, str) else x for k, x in row.items()} for row in rows]
     try:
         import pyarrow
         from pyarrow import parquet
@@ -59,48 +75,112 @@ def table(rows: Sequence[Row], folder: Path) -> Path:
     return path
 
 
-def contact_sheet(jobs: Sequence[Job], folders: Sequence[Path], path: Path) -> Path | None:
-    """Contents and styles down, settings across, each labelled; None where nothing is finished."""
+def contact_sheets(jobs: Sequence[Job], folders: Sequence[Path], path: Path) -> list[Path]:
+    """Write sheets of all pictures: contents and styles down, settings across, each labelled.
+
+    Returns:
+        The files, see `sheets`; none where no job is finished.
+    """
     names = varied(jobs)
     across = list(dict.fromkeys(caption(job.recipe, names) for job in jobs))
-    down = list(dict.fromkeys(job.pair for job in jobs))
-    cells: dict[tuple[str, str], Tensor] = {}
+    down = {pair: " x ".join(both) for pair, both in pair_labels(jobs).items()}
+    cells: dict[tuple[Pair, str], Path] = {}
     for job, folder in zip(jobs, folders, strict=True):
-        picture = folder / "picture.png"
-        if (folder / MANIFEST).is_file() and picture.is_file():
-            cells[job.pair, caption(job.recipe, names)] = small(picture, _CELL)
+        if finished(folder, job) is not None:
+            cells[job.pair, caption(job.recipe, names)] = folder / PICTURE
     if not cells:
-        return None
-    blank = next(iter(cells.values())).new_ones(1, 3, 16, 16)
-    rows = [[cells.get((pair, setting), blank) for setting in across] for pair in down]
-    pictures.write(path, pictures.sheet(rows, across, row_labels=down))
-    return path
+        return []
+    rows = [[cells.get((pair, setting)) for setting in across] for pair in down]
+    return sheets(path, rows, across, list(down.values()))
+
+
+def sheets(
+    path: Path,
+    rows: Sequence[Sequence[Path | None]],
+    columns: Sequence[str],
+    row_labels: Sequence[str] | None = None,
+    *,
+    cell: int = _CELL,
+    quality: int = 95,
+) -> list[Path]:
+    """Write a contact sheet, or several where one would be too large for its format or for memory.
+
+    Args:
+        path: of the first sheet; the next ones are ``NAME-2``, ``NAME-3`` and so on, each with as
+            many columns and rows as it can hold.
+        rows: picture files; None, and a file that cannot be read, leaves a cell blank.
+        columns: captions, one for each column.
+        row_labels: captions, one for each row, if any.
+        cell: longer side of a picture in px; less where there are many columns.
+        quality: of a JPEG, 1 to 100.
+    """
+    cell = max(_LEAST_CELL, min(cell, _ACROSS // len(columns) - _GAP))
+    wide = min(len(columns), _ACROSS // (cell + _GAP))
+    high = min(_DOWN, _AREA // (wide * (cell + _GAP))) // (cell + _GAP)
+    blank = torch.ones(1, 3, 16, 16)
+    written: list[Path] = []
+    for top in range(0, len(rows), high):
+        for left in range(0, len(columns), wide):
+            images = [
+                [blank if file is None else _shown(file, cell, blank) for file in row]
+                for row in (row[left : left + wide] for row in rows[top : top + high])
+            ]
+            number = f"-{len(written) + 1}" if written else ""
+            file = path.with_name(f"{path.stem}{number}{path.suffix}")
+            labels = None if row_labels is None else row_labels[top : top + high]
+            sheet = pictures.sheet(images, columns[left : left + wide], _GAP, labels)
+            pictures.write(file, sheet, quality=quality)
+            written.append(file)
+    return written
+
+
+def _shown(path: Path, side: int, blank: Tensor) -> Tensor:
+    """`small`, or the blank one where the file cannot be read."""
+    try:
+        return small(path, side)
+    except InputError as error:
+        _log.warning("left out of a report: %s", error)
+        return blank
 
 
 def small(path: Path, side: int) -> Tensor:
-    """The picture in a file, (1, 3, H, W) in [0, 1], with that longer side in px."""
+    """Read a picture at a longer side of ``side`` px: (1, 3, H, W) in [0, 1].
+
+    Raises:
+        InputError: a file that cannot be read.
+    """
     picture = pictures.read(path)
     size = sizes.fit_longer_side(picture.height, picture.width, side)
     return pictures.resize(picture.pixels, size)
 
 
 def page(jobs: Sequence[Job], rows: Sequence[Row], folders: Sequence[Path], path: Path) -> Path:
-    """One HTML file: thumbnails, a table that sorts by any column, and loss curves."""
+    """Write one HTML file: thumbnails, a table that sorts by any column, and loss curves.
+
+    Args:
+        jobs: all jobs.
+        rows: the row of each, see `sweep.row`.
+        folders: the folder of each.
+        path: the file.
+    """
     names = varied(jobs)
-    shown = ["content", "style", *names]
+    columns = ["content", "style", *names]
     measured = [n for row in rows for n in row if n.startswith(("loss_", "metric_"))]
-    shown += [*dict.fromkeys(measured), "seconds", "status", "message"]
+    columns += [*dict.fromkeys(measured), "seconds", "status", "message"]
+    pairs = pair_labels(jobs)
     body = []
     for job, row, folder in zip(jobs, rows, folders, strict=True):
         manifest = finished(folder, job)
-        image = thumbnail(folder / "picture.png") if manifest else ""
+        image = thumbnail(folder / PICTURE) if manifest else ""
         curve = _curve(manifest["trace"]) if manifest else ""
-        cells = "".join(cell(row.get(name)) for name in shown)
+        short = dict(zip(("content", "style"), pairs[job.pair], strict=True))
+        short |= {name: Path(row[name]).name for name in FILES if row.get(name)}
+        cells = "".join(cell(row.get(name), short.get(name)) for name in columns)
         body.append(f"<tr><td>{image}</td>{cells}<td>{curve}</td></tr>")
     failed = sum(row["status"] != "finished" for row in rows)
     title = f"{len(rows)} runs" + f", {failed} failed" * bool(failed)
     note = "Losses are weighted, of the picture as saved."
-    text = sortable(title, note, ("picture", *shown, "loss"), body)
+    text = sortable(title, note, ("picture", *columns, "loss"), body)
     files.write_whole(path.resolve(), text.encode())
     return path
 
@@ -113,11 +193,15 @@ def sortable(
     style: str = "",
     before: str = "",
 ) -> str:
-    """A page that needs nothing but a browser: a table that sorts by a click on a heading.
+    """An HTML page with a table that sorts by a click on a heading.
 
     Args:
-        title, note: plain text. head: of the columns. body: ``<tr>`` elements of `cell`.
-        style: further CSS. before: HTML above the table.
+        title: plain text.
+        note: plain text below the title.
+        head: the headings of the columns, plain text.
+        body: ``<tr>`` elements, made of `cell`.
+        style: further CSS.
+        before: HTML above the table.
     """
     return _PAGE.format(
         title=html.escape(title),
@@ -129,22 +213,31 @@ def sortable(
     )
 
 
-def cell(value: Any) -> str:
+def cell(value: Any, shown: str | None = None) -> str:
+    """A ``<td>`` that sorts by a value, and shows it or a shorter text.
+
+    >>> cell(0.5)
+    '<td data-value="0.5">0.5</td>'
+    """
     if isinstance(value, float):
         return f'<td data-value="{value!r}">{value:.4g}</td>'
-    text = "" if value is None else str(value)
-    shown = Path(text).name if "/" in text else text
-    return f'<td data-value="{html.escape(text)}">{html.escape(shown)}</td>'
+    text = printable("" if value is None else str(value))
+    return f'<td data-value="{html.escape(text)}">{html.escape(printable(shown or text))}</td>'
 
 
 def thumbnail(path: Path) -> str:
-    """A small picture as an ``img``, its data in it."""
-    return f'<img src="{thumbnail_data(path)}" alt="">'
+    """A small picture as an ``<img>`` that holds its data; empty where the file cannot be read."""
+    data = thumbnail_data(path)
+    return f'<img src="{data}" alt="">' if data else ""
 
 
 def thumbnail_data(path: Path) -> str:
-    """A small picture as a ``data:`` address."""
-    data = pictures.encode(small(path, _THUMBNAIL), "JPEG", quality=85)
+    """A small picture as a ``data:`` URL; empty where the file cannot be read."""
+    try:
+        data = pictures.encode(small(path, _THUMBNAIL), "JPEG", quality=85)
+    except InputError as error:
+        _log.warning("left out of a report: %s", error)
+        return ""
     return f"data:image/jpeg;base64,{base64.b64encode(data).decode()}"
 
 

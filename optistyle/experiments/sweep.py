@@ -3,38 +3,36 @@
 .. code-block:: text
 
     runs/
-        sweep.json                       whose folder this is
-        chelsea-swirls-0a1b2c3d4e/       content, styles, and the start of the job's key
-            picture.png
-            trace.csv                    every evaluation: scale, iteration, losses
-            manifest.json                written last: a run that has it is finished
-            failure.json                 in place of these where it failed
+        sweep.json                       which sweep the folder belongs to
+        chelsea-swirls-0a1b2c3d4e/       content, styles, and the start of the job's key;
+            …                            see `runs`
         results.parquet (or .csv), sheet.jpg, report.html
 """
 
 from __future__ import annotations
 
-import contextlib
-import csv
-import io
 import json
+import logging
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TextIO
 
 from tqdm import tqdm
 
-from optistyle import files, pictures
+from optistyle import pictures
 from optistyle.errors import InputError
-from optistyle.experiments import report
+from optistyle.experiments import report, runs
 from optistyle.experiments.engines import Engine, local
 from optistyle.experiments.grid import Job
-from optistyle.experiments.runs import MANIFEST, finished, write_json
+from optistyle.experiments.naming import printable
+from optistyle.experiments.runs import finished
 from optistyle.experiments.work import Failure, Outcome, Worker
 
-_OWNER, _FAILURE = "sweep.json", "failure.json"
+_OWNER = "sweep.json"
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -42,9 +40,14 @@ class Summary:
     """What a sweep did.
 
     Attributes:
-        folders: of all jobs, in their order.
-        made, kept, failed: how many were run now, were there already, and could not be done.
-        results: the table. sheet: the contact sheet. page: the HTML report.
+        folders: the folder of every job, in the order of the jobs.
+        made: how many jobs were run now.
+        kept: how many had been finished before.
+        failed: how many failed.
+        results: the table, Parquet or CSV.
+        sheets: the contact sheets; several where one would be too large, none where every job
+            failed.
+        page: the HTML report.
     """
 
     folders: list[Path]
@@ -52,7 +55,7 @@ class Summary:
     kept: int
     failed: int
     results: Path
-    sheet: Path | None
+    sheets: list[Path]
     page: Path
 
 
@@ -63,63 +66,86 @@ def sweep(
     *,
     stream: TextIO | None = sys.stderr,
 ) -> Summary:
-    """Do the jobs that are not done yet, and write the reports.
+    """Run the jobs that are not finished yet, and write the reports.
+
+    A job that fails is recorded; the others are run, and the reports are written.
 
     Args:
         jobs: see `grid.read` and `grid.jobs`.
-        output: the folder; it is made if it is not there.
-        engine: see `engines`; processes of this machine by default.
-        stream: where progress goes; None for nowhere.
+        output: the folder; it is created where it does not exist.
+        engine: where the jobs run, see `engines`; by default in processes of this machine.
+        stream: where progress is printed; None prints nothing.
 
     Raises:
         InputError: the folder holds other things, or cannot be written.
-        KeyboardInterrupt: Ctrl-C, with what is done until then.
+        KeyboardInterrupt: Ctrl-C; its message says how many jobs are finished.
     """
     _claim(output, jobs)
-    engine = engine or local()
     try:
         _measure_anew(jobs, output)
         left = [job for job in jobs if finished(output / job.folder, job) is None]
-        kept, failed = len(jobs) - len(left), 0
-        with _Progress(len(jobs), kept, stream) as progress:
-            for event in engine(left) if left else ():
-                if isinstance(event.news, float):
-                    progress.shows(event.job, event.news)
-                    continue
-                _write(output / event.job.folder, event.job, event.news)
-                failed += isinstance(event.news, Failure)
-                progress.ended(event.job, event.news)
+        kept = len(jobs) - len(left)
+        _log.info("%d of %d runs are finished; %d to do", kept, len(jobs), len(left))
+        failures = _run(left, output, engine or local(), _Progress(len(jobs), kept, stream))
         folders = [output / job.folder for job in jobs]
-        rows = [row(job, folder) for job, folder in zip(jobs, folders, strict=True)]
+        rows = [row(job, output / job.folder, failures.get(job.key)) for job in jobs]
         results = report.table(rows, output)
-        sheet = report.contact_sheet(jobs, folders, output / "sheet.jpg")
+        sheets = report.contact_sheets(jobs, folders, output / "sheet.jpg")
         page = report.page(jobs, rows, folders, output / "report.html")
-        return Summary(folders, len(left) - failed, kept, failed, results, sheet, page)
     except KeyboardInterrupt:
         there = sum(finished(output / job.folder, job) is not None for job in jobs)
         raise KeyboardInterrupt(
             f"{there} of {len(jobs)} runs are done and kept: start it again"
         ) from None
+    except OSError as error:
+        raise InputError(f"{output} cannot be written: {error.strerror or error}") from error
+    failed = len(failures)
+    return Summary(folders, len(left) - failed, kept, failed, results, sheets, page)
+
+
+def _run(left: Sequence[Job], output: Path, engine: Engine, progress: _Progress) -> dict[str, str]:
+    """Run the jobs and write what comes of them; key -> message of the jobs that failed."""
+    failures: dict[str, str] = {}
+    with progress:
+        for event in engine(left) if left else ():
+            if isinstance(event.news, float):
+                progress.shows(event.job, event.news)
+                continue
+            failure = runs.write(output / event.job.folder, event.job, event.news)
+            if failure is not None:
+                failures[event.job.key] = failure.message
+            progress.ended(event.job, failure or event.news)
+    return failures
 
 
 def _measure_anew(jobs: Sequence[Job], output: Path) -> None:
-    """Measure what is asked for now of pictures that are there: no run is repeated for that."""
+    """Measure finished pictures again where other metrics are asked for, or the judge is another.
+
+    A picture that cannot be measured so is left to be run again.
+    """
     worker = Worker()
     for job in jobs:
         folder = output / job.folder
-        if finished(folder, job) is not None:
-            continue
         manifest = finished(folder, replace(job, metrics=()))
-        if manifest is None:
+        if manifest is None or finished(folder, job) is not None:
             continue
-        with contextlib.suppress(InputError):  # without its picture the run is repeated
-            picture = pictures.read(folder / "picture.png")
+        _log.info("%s is measured again, not run", folder.name)
+        try:
+            picture = pictures.read(folder / runs.PICTURE)
             manifest["judge"], manifest["metrics"] = worker.judge(job, picture.pixels)
-            write_json(folder.resolve() / MANIFEST, manifest)
+            runs.write_json(folder / runs.MANIFEST, manifest)
+        except Exception as error:
+            _log.warning("%s cannot be measured and is run again: %s", folder.name, error)
 
 
-def row(job: Job, folder: Path) -> dict[str, Any]:
-    """A line of the results: inputs, settings, losses, time, metrics, and how it ended."""
+def row(job: Job, folder: Path, failure: str | None = None) -> dict[str, Any]:
+    """Tabulate a job: inputs, settings, losses, seconds, metrics, and how it ended.
+
+    Args:
+        job: the job.
+        folder: of its run.
+        failure: why it failed; by default what the folder says.
+    """
     start = {
         "content": str(job.content),
         "style": " + ".join(map(str, job.styles)),
@@ -128,71 +154,49 @@ def row(job: Job, folder: Path) -> dict[str, Any]:
     }
     manifest = finished(folder, job)
     if manifest is None:
-        try:
-            message = json.loads((folder / _FAILURE).read_text(encoding="utf-8"))["message"]
-        except (OSError, ValueError, KeyError):
-            message = "not run"
-        return {**start, "status": "failed", "message": message}
+        return {**start, "status": "failed", "message": failure or runs.failure(folder)}
+    judged = {"judge": manifest["judge"]} if job.metrics else {}
     return {
         **start,
         "encoder_used": manifest["encoder"],
         "device_used": manifest["device"],
         "seconds": sum(manifest["seconds"]),
         **{f"loss_{name}": value for name, value in manifest["final"].items()},
-        **{f"metric_{name}": value for name, value in manifest.get("metrics", {}).items()},
+        **{f"metric_{name}": manifest["metrics"][name] for name in job.metrics},
+        **judged,
         "status": "finished",
         "message": " ".join(manifest["warnings"]),
     }
 
 
 def _claim(output: Path, jobs: Sequence[Job]) -> None:
-    """Make the folder ours, or raise `InputError` if it is somebody else's.
+    """Mark the folder as this sweep's; `InputError` where it belongs to something else.
 
-    A sweep may grow: a folder is ours as long as one of its jobs is still among these.
+    A sweep may grow, and be run by another version: the folder stays its own as long as one of
+    the requests in it is among these jobs.
     """
-    owner, keys = output / _OWNER, [job.key for job in jobs]
+    owner, requests = output / _OWNER, [job.request for job in jobs]
     try:
         if owner.is_file():
             known = json.loads(owner.read_text(encoding="utf-8"))["jobs"]
-            if not set(known) & set(keys):
+            if not set(known) & set(requests):
                 raise InputError(
                     f"{output} belongs to another sweep: none of its {len(known)} runs is in this "
                     "one; choose another -o"
                 )
-            keys = [*known, *(key for key in keys if key not in set(known))]
+            requests = list(dict.fromkeys([*known, *requests]))
         elif output.is_dir() and any(output.iterdir()):
             raise InputError(f"{output} is not empty, and not a sweep's: choose another -o")
         output.mkdir(parents=True, exist_ok=True)
-        write_json(owner.resolve(), {"jobs": keys})
+        runs.write_json(owner, {"jobs": requests})
     except (OSError, ValueError, KeyError, TypeError) as error:
         if isinstance(error, InputError):
             raise
         raise InputError(f"{output} cannot be used as a sweep's folder: {error}") from error
 
 
-def _write(folder: Path, job: Job, news: Outcome | Failure) -> None:
-    """A job's files, the one that says that all are there last."""
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / MANIFEST).unlink(missing_ok=True)
-    (folder / _FAILURE).unlink(missing_ok=True)
-    if isinstance(news, Failure):
-        write_json(folder.resolve() / _FAILURE, {"key": job.key, "message": news.message})
-        return
-    files.write_whole(folder.resolve() / "picture.png", news.png)
-    files.write_whole(folder.resolve() / "trace.csv", _csv(news.manifest["trace"]).encode())
-    write_json(folder.resolve() / MANIFEST, {"key": job.key, **news.manifest})
-
-
-def _csv(rows: Sequence[Mapping[str, Any]]) -> str:
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(rows[0]) if rows else ["scale", "iteration", "total"])
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()
-
-
 class _Progress:
-    """One tqdm bar over all jobs, in jobs; plain lines where the stream is no terminal."""
+    """One progress bar over all jobs; plain lines where the stream is no terminal."""
 
     def __init__(self, total: int, kept: int, stream: TextIO | None) -> None:
         self._total, self._stream, self._count = total, stream, kept
@@ -226,7 +230,7 @@ class _Progress:
     def ended(self, job: Job, news: Outcome | Failure) -> None:
         self._running.pop(job.folder, None)
         self._count += 1
-        how = "failed: " + news.message if isinstance(news, Failure) else "done"
+        how = f"failed: {printable(news.message)}" if isinstance(news, Failure) else "done"
         if isinstance(news, Outcome):
             how += f", {sum(news.manifest['seconds']):.0f} s"
         line = f"{self._count}/{self._total}  {job.folder}  {how}"

@@ -1,9 +1,9 @@
-"""What a worker does: one job after another, with one encoder and the styles it has seen."""
+"""What a worker process does: one job after another, with the same encoder and style targets."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -11,23 +11,21 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from optistyle import encoders, metrics, pictures, sizes
-from optistyle.encoders import weights
+from optistyle import pictures
 from optistyle.encoders.base import Encoder
 from optistyle.errors import InputError
+from optistyle.experiments import judging
 from optistyle.experiments.grid import Job
+from optistyle.experiments.processes import Report
 from optistyle.optimise.objective import Measured
 from optistyle.recipes import Recipe
 from optistyle.run import Run, load_encoder, resolved
 from optistyle.run.observers import Observer, Step
 
-#: Told the share of a job that is done, in [0, 1].
-Report = Callable[[float], None]
-
 
 @dataclass(frozen=True)
 class Outcome:
-    """A finished job: the picture as PNG, and the manifest with the metrics in it."""
+    """A finished job: the picture as PNG, and the manifest with the metrics."""
 
     png: bytes
     manifest: Mapping[str, Any]
@@ -35,45 +33,29 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Failure:
-    """A job that could not be done, and why."""
+    """A job that failed, and why."""
 
     message: str
 
 
-@cache
-def judge_name() -> str:
-    """What pictures are judged in: the real VGG-19 where it is at hand, else the slim encoder."""
-    try:
-        weights.locate("vgg19")
-    except InputError:
-        return "slim"
-    return "vgg19"
-
-
-@cache
-def judging_encoder() -> Encoder:
-    """The encoder of that name."""
-    return encoders.load(judge_name())
-
-
 class Worker:
-    """Keeps the encoders it has loaded, and the styles it has measured."""
+    """Runs jobs, and keeps encoders and style statistics from one job to the next."""
 
     def __init__(self) -> None:
         self._encoders: dict[object, Encoder] = {}
         self._measured = Measured()
 
     def attempt(self, job: Job, report: Report) -> Outcome | Failure:
-        """The job's outcome, or what went wrong: nothing that a job does ends the worker."""
+        """Run a job and measure its result; return what went wrong instead of raising it."""
         try:
             return self.perform(job, report)
         except InputError as error:
             return Failure(str(error))
-        except Exception as error:  # recorded beside the job, with its type
+        except Exception as error:
             return Failure(f"{type(error).__name__}: {error}")
 
     def perform(self, job: Job, report: Report) -> Outcome:
-        """Run the job and measure its result."""
+        """Run a job and measure its result."""
         recipe = resolved(job.recipe)
         run = Run(
             job.content,
@@ -97,24 +79,31 @@ class Worker:
         return self._encoders[key]
 
     def judge(self, job: Job, image: Tensor) -> tuple[str, dict[str, float]]:
-        """The metrics of a picture (1, 3, H, W), rounded to 8 bits as it is saved.
+        """Measure the job's metrics of a picture (1, 3, H, W), rounded to 8 bits as it is saved.
 
-        Measured in the same encoder whatever the picture was optimised in, which is named too.
+        Returns:
+            The judge's name (see `judging.judge_name`), and metric -> value.
         """
         image = torch.from_numpy(pictures.to_uint8(image)).permute(2, 0, 1)[None] / 255
-        size = (image.shape[-2], image.shape[-1])
-        styles = []
-        for path, share in zip(job.styles, job.recipe.shares(len(job.styles)), strict=True):
-            style = pictures.read(path)
-            area = sizes.fit_area(style.height, style.width, size[0] * size[1])
-            styles.append((pictures.resize(style.pixels, area), share))
-        content = pictures.resize(pictures.read(job.content).pixels, size)
-        found = metrics.measure(job.metrics, image, content, styles, judging_encoder())
-        return judge_name(), found
+        shares = job.recipe.shares(len(job.styles))
+        styles = [(pictures.read(p).pixels, s) for p, s in zip(job.styles, shares, strict=True)]
+        content = pictures.read(job.content).pixels
+        return judging.judge_name(), judging.measured(job.metrics, image, content, styles)
+
+
+@cache
+def _worker() -> Worker:
+    """The worker of this process."""
+    return Worker()
+
+
+def attempt(job: Job, report: Report) -> Outcome | Failure:
+    """`Worker.attempt`, by the worker of this process."""
+    return _worker().attempt(job, report)
 
 
 class _Reporter(Observer):
-    """Tells how much of a run is done, at most twice a second."""
+    """Reports the share of a run that is done, at most twice a second."""
 
     def __init__(self, report: Report) -> None:
         self._report, self._told = report, time.monotonic()

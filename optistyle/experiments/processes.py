@@ -1,0 +1,142 @@
+"""Spread items of work over processes of this machine. Losing a process costs time, not results."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import multiprocessing
+import os
+import signal
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
+from typing import Any, Generic, TypeVar
+
+import torch
+
+#: How often an item is tried whose process dies.
+ATTEMPTS = 3
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+#: Takes the share of an item that is done, in [0, 1].
+Report = Callable[[float], None]
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Lost:
+    """An item that ended every process which tried it, and why nothing came of it."""
+
+    message: str
+
+
+def lost(reason: str) -> Lost:
+    """The result of an item whose process died `ATTEMPTS` times."""
+    return Lost(
+        f"its worker died {ATTEMPTS} times ({reason}); out of memory, perhaps: try fewer workers"
+    )
+
+
+def spread(
+    perform: Callable[[Item, Report], Result],
+    items: Sequence[Item],
+    *,
+    workers: int,
+    threads: int,
+) -> Iterator[tuple[Item, float | Result | Lost]]:
+    """Perform every item in one of several processes, and yield whatever they report.
+
+    A process that dies is replaced, and its item is tried again, `ATTEMPTS` times in all. The
+    processes ignore Ctrl-C, which is for the caller; they end when the iterator is closed and when
+    the calling process ends, even by SIGKILL.
+
+    Args:
+        perform: a function of a module, which may raise nothing. It gets an item and a function
+            that reports the share of it which is done.
+        items: what to perform; each must be picklable, and so must its result.
+        workers: how many processes, 1 or more; no more are started than there are items.
+        threads: torch threads of each process.
+
+    Yields:
+        (item, share) at every report, with the share as a float; (item, result) once at its end,
+        or (item, `Lost`).
+    """
+    waiting = deque((item, 1) for item in items)
+    busy: dict[Connection, tuple[_Process, Item, int]] = {}
+    idle: list[_Process] = []
+    try:
+        while waiting or busy:
+            while waiting and len(busy) < workers:
+                process = idle.pop() if idle else _Process(perform, threads)
+                if process.start(waiting[0][0]):
+                    busy[process.connection] = process, *waiting.popleft()
+                else:
+                    _log.warning("an idle worker was lost (exit code %s)", process.stop())
+            for connection in wait(list(busy)):
+                assert isinstance(connection, Connection)
+                process, item, attempt = busy[connection]
+                try:
+                    news = connection.recv()
+                except (EOFError, OSError):
+                    del busy[connection]
+                    reason = f"exit code {process.stop()}"
+                    _log.warning("a worker was lost (%s), attempt %d of its item", reason, attempt)
+                    if attempt < ATTEMPTS:
+                        waiting.append((item, attempt + 1))
+                    else:
+                        yield item, lost(reason)
+                    continue
+                if not isinstance(news, float):
+                    del busy[connection]
+                    idle.append(process)
+                yield item, news
+    finally:
+        for process in [*idle, *(process for process, _, _ in busy.values())]:
+            process.stop()
+
+
+class _Process(Generic[Item]):
+    """A worker process, and this process's end of the pipe to it."""
+
+    def __init__(self, perform: Callable[[Item, Report], Any], threads: int) -> None:
+        # Spawned, not forked: a fork would inherit torch's threads in an unknown state.
+        context = multiprocessing.get_context("spawn")
+        self.connection, theirs = context.Pipe()
+        self._process = context.Process(target=_serve, args=(perform, theirs, threads), daemon=True)
+        self._process.start()
+        theirs.close()  # so that the end of the worker closes the pipe
+
+    def start(self, item: Item) -> bool:
+        """Send an item; False where the process is dead."""
+        try:
+            self.connection.send(item)
+        except OSError:
+            return False
+        return True
+
+    def stop(self) -> int | None:
+        self.connection.close()
+        self._process.terminate()
+        self._process.join()
+        return self._process.exitcode
+
+
+def _serve(perform: Callable[[Item, Report], object], connection: Connection, threads: int) -> None:
+    """Receive items; send shares and one result for each; until the pipe is closed."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    torch.set_num_threads(threads)
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def follow() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=follow, daemon=True).start()
+    with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError):
+        while True:
+            connection.send(perform(connection.recv(), connection.send))
