@@ -25,6 +25,7 @@ from optistyle.experiments.grid import FILES, Job
 from optistyle.experiments.processes import ATTEMPTS, Lost, lost
 from optistyle.experiments.work import Failure, Outcome, attempt
 from optistyle.files import digest, write_whole
+from optistyle.machine import heap
 from optistyle.recipes import changed
 
 #: Seconds in which a Ray cluster must answer.
@@ -190,6 +191,7 @@ def _on_cluster(
 ) -> Outcome | Failure:
     """One job in a Ray worker."""
     torch.set_num_threads(threads)
+    heap.keep()
     try:
         here = _unpacked(job, dict(zip(names, contents, strict=True)))
     except OSError as error:

@@ -16,6 +16,8 @@ from typing import Any, Generic, TypeVar
 
 import torch
 
+from optistyle.machine import heap
+
 #: How often an item is tried whose process dies.
 ATTEMPTS = 3
 
@@ -129,6 +131,7 @@ def _serve(perform: Callable[[Item, Report], object], connection: Connection, th
     """Receive items; send shares and one result for each; until the pipe is closed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     torch.set_num_threads(threads)
+    heap.keep()
     parent = multiprocessing.parent_process()
     assert parent is not None
 
