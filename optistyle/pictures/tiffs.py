@@ -110,17 +110,22 @@ def needs_tifffile(tiff: Tiff, page: Directory, name: str, notices: list[str]) -
     tile = page.integer(ifds.TILE_WIDTH) * page.integer(ifds.TILE_HEIGHT)
     if tile > 4 * _area(page) + (1 << 22):
         raise InputError(f"{name} has tiles of {tile} pixels, larger than itself: {_WAY_OUT}")
-    planes = page.integer(ifds.PLANAR, 1) == _PLANES
-    deep = bits == 16 and (
-        colours in (WHITE_IS_ZERO, BLACK_IS_ZERO, RGB) or (colours == CMYK and planes)
+    in_planes = page.integer(ifds.PLANAR, 1) == _PLANES
+    deep = bits == 16 and colours in (WHITE_IS_ZERO, BLACK_IS_ZERO, RGB)
+    # Pillow takes 16-bit planes of CMYK for 8-bit ones, and knows few of the planes beside colours
+    rare_planes = in_planes and (
+        (bits == 16 and colours == CMYK)
+        or page.integer(ifds.SAMPLES, 1) > {CMYK: 4, RGB: 3, YCBCR: 3}.get(colours, 1)
     )
     reversed_big = tiff.big and tiff.order == ">"
-    if (not deep and not reversed_big) or deep_codecs() is not None:
-        return deep or reversed_big
+    if not (deep or rare_planes or reversed_big):
+        return False
+    if deep_codecs() is not None:
+        return True
     if reversed_big:
         raise InputError(f"{name} is a big-endian BigTIFF, which needs {DEEP_EXTRA}")
-    if planes:  # which Pillow would take for 8 bits
-        raise InputError(f"{name} has its 16-bit colours in planes, which needs {DEEP_EXTRA}")
+    if in_planes:  # which Pillow would take for 8 bits
+        raise InputError(f"{name} has its {bits}-bit colours in planes, which needs {DEEP_EXTRA}")
     notices.append(f"{name} has 16 bits, read as 8; for all of them {DEEP_EXTRA}")
     return False
 
