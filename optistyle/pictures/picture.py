@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -15,6 +16,8 @@ class Picture:
 
     pixels: Tensor  # (1, 3, H, W) float32 in [0, 1], straight: not multiplied by alpha
     alpha: Tensor | None = None  # (1, 1, H, W) float32 in [0, 1]; None where all is opaque
+    # The photograph's date, author and copyright (`optistyle.pictures.notes.NOTES`), where known
+    notes: Mapping[str, str] = field(default_factory=dict, compare=False)
 
     def __post_init__(self) -> None:
         size = tuple(self.pixels.shape[-2:])

@@ -1,8 +1,10 @@
 """Image files to sRGB tensors.
 
 Whatever a file holds (grey, a palette, CMYK, 16 bits, a colour profile, an EXIF orientation) is
-settled in `read`, and nothing else in the program knows of it.  16 bits need `tifffile` and
-`imagecodecs`, the extra `optistyle[deep]`: Pillow handles 16-bit colour only as 8-bit.
+settled in `read`, and nothing else in the program knows of it.  16 bits of colour need `tifffile`
+and `imagecodecs`, the extra `optistyle[deep]`: Pillow handles 16-bit colour only as 8-bit.
+
+Nothing here changes Pillow's settings or the warnings filters, which belong to the process.
 """
 
 from __future__ import annotations
@@ -10,76 +12,150 @@ from __future__ import annotations
 import contextlib
 import io
 import os
-import threading
+import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import torch
-from PIL import ExifTags, Image, ImageCms, TiffImagePlugin, UnidentifiedImageError
+from PIL import Image, ImageChops, ImageCms, ImageFile
 
 from optistyle.errors import InputError
 from optistyle.files import AnyPath
-from optistyle.pictures.codecs import DEEP_EXTRA, FORMATS, SRGB_PROFILE, deep_codecs
+from optistyle.pictures import boxes, containers, ifds, jpegs, notes, pngs, profiles, tiffs
+from optistyle.pictures.codecs import DEEP_EXTRA, deep_codecs
+from optistyle.pictures.ifds import Directory
 from optistyle.pictures.picture import Picture
 from optistyle.sizes import SMALLEST
 
-_WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB = 0, 1, 2  # the photometric interpretations of TIFF
-_INTENT = ImageCms.Intent.RELATIVE_COLORIMETRIC
-# Unless told not to, lcms puts coarse tables in place of grey curves and of all in
-# 16 bits: wrong by up to 19 steps of 255, as measured.
-_CMS_FLAGS: Any = 0x2000 | 0x0100  # BLACKPOINTCOMPENSATION, NOOPTIMIZE (no enum before Pillow 10.3)
+#: Where a picture comes from: a path, a file's bytes, or a binary file object.
+Source = AnyPath | bytes | bytearray | memoryview | BinaryIO
+
+# The most bytes that are held of a file, for each pixel allowed and beside them: twice what
+# 16-bit RGBA takes without compression.
+_BYTES_PER_PIXEL, _BYTES_BESIDE = 16, 64 << 20
+# JPEG 2000's numbers of colour spaces: CMYK, sRGB, grey, sYCC
+_JPEG_2000_COLOURS = (12, 16, 17, 18)
 
 
-def read(path: AnyPath, *, max_pixels: int = 200_000_000) -> Picture:
-    """The picture in a JPEG, PNG, WebP or TIFF file, turned upright and converted to sRGB.
+def read(source: Source, *, max_pixels: int = 200_000_000) -> Picture:
+    """Read a picture, turn it upright and convert it to sRGB.
 
-    8 and 16 bits; grey, RGB, palette, 1-bit and CMYK.  The EXIF orientation is applied.  An
-    embedded ICC profile is converted from (relative colorimetric, with black point compensation),
-    but ignored where it is damaged (with a warning) or made for another kind of pixels (an RGB
-    profile in a CMYK file).  Of an animated or multi-page file it is the first picture.  Without
-    the extra `optistyle[deep]`, 16-bit files are read as 8-bit, with a warning.
+    JPEG, PNG, WebP, TIFF, GIF, BMP, AVIF, JPEG 2000, PPM and TGA are read, with 8 and 16 bits of
+    grey, RGB, palette, 1-bit and CMYK colours.  The orientation is applied.  An embedded ICC
+    profile is converted from (relative colorimetric, with black point compensation), but ignored
+    where it is damaged (with a warning) or made for another kind of pixels (an RGB profile in a
+    CMYK file).  Without a profile, PNG's cICP, gAMA and cHRM and AVIF's cICP count.  Of an
+    animated or multi-page file it is the first picture that is no thumbnail, with a warning.
+    Without the extra `optistyle[deep]`, 16-bit colours are read as 8-bit, with a warning.
 
-    Raises InputError where the file is missing, empty, not a regular file, not of these formats,
-    damaged or cut off, of other samples (as 32-bit float), less than 16 pixels on its shorter
-    side, or of more than `max_pixels` pixels: the header decides that, before anything is decoded.
+    Args:
+        source: A path, the bytes of an image file, or a binary file object, such as
+            `sys.stdin.buffer`, which is read to its end and not closed.
+        max_pixels: The most pixels allowed.  The header decides, before anything is decoded.
+
+    Returns:
+        The picture, with the photograph's date, author and copyright as its notes.
+
+    Raises:
+        InputError: The file is missing, empty, not a regular file, of a format that is not read
+            (which is named), damaged or cut off, of other samples (such as 32-bit float), HDR,
+            less than 16 pixels on its shorter side, or larger than `max_pixels`.
     """
-    path = Path(path)
-    _check_readable(path)
-    try:
-        with (
-            _pixel_limit(max_pixels),
-            Image.open(path, formats=sorted(set(FORMATS.values()))) as image,
-        ):
-            if min(image.size) < SMALLEST:
-                raise InputError(
-                    f"{path} is {image.width} x {image.height} pixels; its shorter side must have "
-                    f"at least {SMALLEST} pixels: use a larger picture"
-                )
-            samples = _decode(image, path)
-    except (InputError, MemoryError):
-        raise
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise InputError(
-            f"{path} has more than {max_pixels} pixels, the most allowed: make it smaller first"
-        ) from error
-    except UnidentifiedImageError as error:
-        raise InputError(
-            f"{path} is not an image that can be read, or its header is damaged "
-            "(allowed: JPEG, PNG, WebP, TIFF): convert it first"
-        ) from error
-    except PermissionError as error:
-        raise InputError(f"{path} may not be read: change its permissions") from error
-    except Exception as error:  # decoders meet damage with errors of every type
-        raise InputError(
-            f"{path} is damaged, cut off or of an unusual kind ({error}): save it anew as PNG"
-        ) from error
-    pixels = torch.from_numpy(samples.astype(np.float32)).permute(2, 0, 1)[None]
-    pixels = pixels.contiguous() / np.iinfo(samples.dtype).max
-    pixels, alpha = pixels[:, :3], pixels[:, 3:]
-    return Picture(pixels.contiguous(), None if bool((alpha == 1).all()) else alpha.contiguous())
+    with _opened(source, max_pixels) as job:
+        picture = _read(job)
+    for notice in job.notices:
+        warnings.warn(notice, stacklevel=2)
+    return picture
+
+
+@dataclass
+class _Job:
+    """One file to read, and what is to be said about it."""
+
+    file: BinaryIO
+    name: str
+    suffix: str
+    max_pixels: int
+    notices: list[str] = field(default_factory=list)
+
+    def check_size(self, width: int, height: int) -> None:
+        """Raise InputError for a size that is too small or too large."""
+        if width * height > self.max_pixels:
+            raise InputError(
+                f"{self.name} has more than {self.max_pixels} pixels, the most allowed: "
+                "make it smaller first"
+            )
+        if min(width, height) < SMALLEST:
+            raise InputError(
+                f"{self.name} is {width} x {height} pixels; its shorter side must have "
+                f"at least {SMALLEST} pixels: use a larger picture"
+            )
+
+    def check_bytes(self) -> None:
+        """Raise InputError for a file that is to be held in memory and too large for it."""
+        if self.file.seek(0, io.SEEK_END) > _most_bytes(self.max_pixels):
+            raise self.too_long()
+
+    def too_long(self) -> InputError:
+        return InputError(
+            f"{self.name} has more than {_most_bytes(self.max_pixels)} bytes, the most allowed "
+            f"for a picture of up to {self.max_pixels} pixels: make it smaller first"
+        )
+
+    def taken_as_srgb(self, what: str) -> None:
+        self.notices.append(f"{self.name} has a damaged {what}; taken as sRGB")
+
+
+@dataclass
+class _Contents:
+    """What a file holds, decoded: an image in 8 bits, or samples in 16."""
+
+    image: Image.Image | None = None
+    deep: tuple[np.ndarray, np.ndarray] | None = None  # (H, W, 1 or 3) and alpha (H, W, 0 or 1)
+    icc: bytes | None = None
+    orientation: int = 1
+    exif: tuple[Directory, Directory] | None = None
+    alpha: np.ndarray | None = None  # (H, W, 1), where it is not in the image or the samples
+
+
+@contextlib.contextmanager
+def _opened(source: Source, max_pixels: int) -> Iterator[_Job]:
+    if isinstance(source, str | os.PathLike):
+        path = Path(source)
+        _check_readable(path)
+        try:
+            file: BinaryIO = path.open("rb")
+        except PermissionError as error:
+            raise InputError(f"{path} may not be read: change its permissions") from error
+        except OSError as error:
+            raise InputError(f"{path} cannot be read: {error.strerror or error}") from error
+        with file:
+            yield _Job(file, str(path), path.suffix, max_pixels)
+        return
+    if isinstance(source, bytes | bytearray | memoryview):
+        data, name = bytes(source), "the picture in memory"
+    else:
+        data, name = source.read(_most_bytes(max_pixels) + 1), _name_of(source)
+    job = _Job(io.BytesIO(data), name, "", max_pixels)
+    if not data:
+        raise InputError(f"{name} is empty (0 bytes): give an image file's contents")
+    job.check_bytes()
+    yield job
+
+
+def _name_of(stream: BinaryIO) -> str:
+    name = getattr(stream, "name", None)
+    if name in ("<stdin>", 0):
+        return "standard input"
+    return name if isinstance(name, str) else "the stream"
+
+
+def _most_bytes(max_pixels: int) -> int:
+    return max_pixels * _BYTES_PER_PIXEL + _BYTES_BESIDE
 
 
 def _check_readable(path: Path) -> None:
@@ -93,42 +169,241 @@ def _check_readable(path: Path) -> None:
         raise InputError(f"{path} is empty (0 bytes): copy or save it anew")
 
 
-_limit_lock = threading.Lock()
-
-
-@contextlib.contextmanager
-def _pixel_limit(limit: int) -> Iterator[None]:
-    """Pillow's own check of the size in a header, with this limit, for the time of one read.
-
-    Its other warnings, on small damage that it reads past, are silenced.
-    """
-    with _limit_lock, warnings.catch_warnings():
-        warnings.filterwarnings("ignore", module="PIL")
-        warnings.simplefilter("error", Image.DecompressionBombWarning)
-        before, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, limit
-        try:
-            yield
-        finally:
-            Image.MAX_IMAGE_PIXELS = before
-
-
-def _decode(image: Image.Image, path: Path) -> np.ndarray:
-    """The samples of an opened file, sRGB: (H, W, 3) or, with alpha, (H, W, 4), uint8 or uint16."""
-    tiff = image.format == "TIFF"
-    if not tiff:
-        image.load()  # first, for in a PNG the orientation may follow the pixels
-    orientation = _orientation(image)
-    deep = _is_deep(image, path)
-    image.load()  # damage shows here; a TIFF is turned upright, and its orientation forgotten
-    samples = _decode_deep(image, path) if deep else _decode_shallow(image, path)
-    return samples if tiff and not deep else _upright(samples, orientation)
-
-
-def _orientation(image: Image.Image) -> int:
+def _read(job: _Job) -> Picture:
+    """Decode a file; every error of a decoder becomes an InputError."""
     try:
-        return image.getexif().get(ExifTags.Base.Orientation, 1)
-    except Exception:  # a damaged EXIF block says nothing
-        return 1
+        kind = containers.identify(job.file, job.suffix, job.name)
+        contents = _READERS.get(kind, _read_plainly)(job, kind)
+        samples = _to_srgb(contents, job)
+    except (InputError, MemoryError):
+        raise
+    except Image.DecompressionBombError as error:
+        raise InputError(
+            f"{job.name} has more pixels than this process lets Pillow decode ({error}): "
+            "make it smaller first, or raise PIL.Image.MAX_IMAGE_PIXELS"
+        ) from error
+    except Exception as error:  # decoders meet damage with errors of every type
+        raise InputError(
+            f"{job.name} is damaged, cut off or of an unusual kind ({_one_line(error)}): "
+            "save it anew as PNG"
+        ) from error
+    samples = _upright(samples, contents.orientation)
+    pixels = torch.from_numpy(samples.astype(np.float32)).permute(2, 0, 1)[None]
+    pixels = pixels.contiguous() / np.iinfo(samples.dtype).max
+    pixels, alpha = pixels[:, :3], pixels[:, 3:]
+    return Picture(
+        pixels.contiguous(),
+        None if bool((alpha == 1).all()) else alpha.contiguous(),
+        notes.from_exif(*contents.exif) if contents.exif else {},
+    )
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def _read_plainly(job: _Job, kind: str) -> _Contents:
+    """A file of which Pillow tells all."""
+    image = containers.opened(kind, job.file, job.name)
+    return _loaded(image, job)
+
+
+def _loaded(image: ImageFile.ImageFile, job: _Job) -> _Contents:
+    job.check_size(*image.size)
+    if getattr(image, "is_animated", False):
+        job.notices.append(f"{job.name} is animated; its first frame is read")
+    image.load()
+    exif = ifds.exif(image.info.get("exif") or b"")
+    orientation = _orientation(exif, image.info.get("xmp"))
+    return _Contents(image, None, image.info.get("icc_profile"), orientation, exif)
+
+
+def _read_jpeg(job: _Job, kind: str) -> _Contents:
+    image = containers.opened(kind, job.file, job.name)
+    job.check_size(*image.size)
+    try:
+        contents = _loaded(image, job)
+    except OSError as error:
+        job.check_bytes()
+        mended = jpegs.mended(job.file) if "truncated" in str(error) else None
+        if mended is None:
+            raise
+        image = mended
+        job.notices.append(f"{job.name} lacks its end marker, and at most its last row of blocks")
+        contents = _loaded(image, job)
+    if image.mode == "CMYK" and "adobe" not in image.info:  # Pillow inverts all, as Adobe does
+        contents.image = ImageChops.invert(image)
+    return contents
+
+
+def _read_png(job: _Job, kind: str) -> _Contents:
+    job.check_bytes()
+    chunks = pngs.take_apart(job.file)
+    job.check_size(chunks.width, chunks.height)
+    if chunks.frames > 1:
+        job.notices.append(f"{job.name} is animated; its first frame is read")
+    image = containers.opened(kind, io.BytesIO(chunks.pixels), job.name)
+    image.load()  # damage shows here, in files of 16 bits, too
+    contents = _Contents(image, icc=chunks.profile(job.name))
+    codecs = deep_codecs()
+    if chunks.depth == 16 and codecs is not None:
+        samples = np.atleast_3d(codecs[0].png_decode(chunks.pixels))
+        colour, alpha = np.split(samples, [1 if samples.shape[2] < 3 else 3], axis=2)
+        contents.image, contents.deep = None, (colour, alpha)
+    elif chunks.depth == 16:
+        job.notices.append(f"{job.name} has 16 bits, read as 8; for all of them {DEEP_EXTRA}")
+    if chunks.key is not None:
+        contents.alpha = _keyed(contents, chunks)
+    for what in chunks.damaged:
+        if what == "iCCP":
+            job.taken_as_srgb("colour profile")
+        else:
+            job.notices.append(f"{job.name} has a damaged {what} chunk, which is ignored")
+    contents.exif = ifds.exif(chunks.exif())
+    contents.orientation = _orientation(contents.exif, chunks.xmp())
+    return contents
+
+
+def _keyed(contents: _Contents, chunks: pngs.Chunks) -> np.ndarray | None:
+    """Alpha for the one transparent colour of a PNG: 0 where the pixel has it, else full."""
+    assert chunks.key is not None
+    if contents.deep:
+        colour, key = contents.deep[0], chunks.key
+    else:
+        assert contents.image is not None
+        grey = len(chunks.key) == 1
+        image = contents.image
+        deep_grey = image.mode.startswith("I")
+        colour = np.atleast_3d(
+            np.asarray(image if deep_grey else image.convert("L" if grey else "RGB"))
+        )
+        scale = 1 if deep_grey else 255 / ((1 << chunks.depth) - 1)
+        key = np.floor(chunks.key * scale)
+    if len(key) != colour.shape[2]:
+        return None
+    full = np.iinfo(np.uint16 if contents.deep else np.uint8).max
+    alpha = np.where((colour == key).all(2, keepdims=True), 0, full)
+    return alpha.astype(np.uint16 if contents.deep else np.uint8)
+
+
+def _read_webp(job: _Job, kind: str) -> _Contents:
+    job.check_bytes()
+    if size := containers.webp_size(job.file):
+        job.check_size(*size)
+    return _read_plainly(job, kind)
+
+
+def _read_bmp(job: _Job, kind: str) -> _Contents:
+    contents = _read_plainly(job, kind)
+    job.file.seek(14)
+    header = job.file.read(124)
+    if len(header) == 124 and header[56:60] == b"DEBM":  # an embedded profile
+        offset, size = (int.from_bytes(header[at : at + 4], "little") for at in (112, 116))
+        job.file.seek(14 + offset)
+        contents.icc = job.file.read(min(size, pngs.LONGEST_CHUNK))
+    return contents
+
+
+def _read_boxes(job: _Job, kind: str) -> _Contents:
+    """AVIF and JPEG 2000, whose colours Pillow reports in part."""
+    job.check_bytes()
+    told = boxes.look(job.file)
+    if told.codestream:
+        job.check_size(*told.codestream)
+    image = containers.opened(kind, job.file, job.name)
+    contents = _loaded(image, job)
+    icc = contents.icc or told.icc
+    if told.enumerated is not None and not icc and told.enumerated not in _JPEG_2000_COLOURS:
+        raise InputError(
+            f"{job.name} has colours of JPEG 2000's kind {told.enumerated} "
+            "(allowed: sRGB, grey, sYCC, CMYK, or a profile): save it as PNG first"
+        )
+    if told.cicp and not icc:
+        pngs.refuse_hdr(told.cicp[1], job.name)
+        icc = profiles.from_cicp(*told.cicp)
+        if icc is None:
+            job.taken_as_srgb("description of its colours (nclx)")
+    contents.icc = icc
+    if told.bits > 8 and not image.mode.startswith("I"):
+        job.notices.append(f"{job.name} has {told.bits} bits, read as 8")
+    return contents
+
+
+def _read_tiff(job: _Job, kind: str) -> _Contents:
+    tiff = ifds.Tiff(job.file)
+    page = tiffs.main_page(tiff, job.name, job.notices)
+    job.check_size(*tiffs.size(page))
+    if page.offset != tiff.first:
+        job.check_bytes()
+    file = tiffs.with_page_first(tiff, page)
+    exif = ifds.with_exif(tiff, page)
+    orientation = _orientation(exif, bytes(v & 255 for v in page.integers(ifds.XMP)))
+    if tiffs.needs_tifffile(tiff, page, job.name, job.notices):
+        colour, alpha, icc = tiffs.decode(file, job.name)
+        if colour.dtype == np.uint16 and colour.shape[2] < 4:
+            return _Contents(None, (colour, alpha), icc, orientation, exif)
+        samples = np.dstack([colour, alpha])
+        if samples.dtype == np.uint16:
+            samples = (samples >> 8).astype(np.uint8)
+        mode = "CMYK" if colour.shape[2] == 4 else None
+        return _Contents(_from_samples(samples, mode), None, icc, orientation, exif)
+    image = containers.opened(kind, file, job.name)
+    turned_by = image.getexif().get(ifds.ORIENTATION)  # Pillow turns by this, and forgets it
+    if image.mode == "P":
+        colours = tiffs.eight_bit_map(np.array(page.integers(ifds.COLOR_MAP)))
+        image.putpalette(colours.reshape(3, -1).T.tobytes())
+    image.load()
+    done = turned_by in range(2, 9)
+    icc = image.info.get("icc_profile")
+    return _Contents(image, None, icc, 1 if done else orientation, exif)
+
+
+def _from_samples(samples: np.ndarray, mode: str | None) -> Image.Image:
+    """(H, W, 1 to 4) uint8 to an image; CMYK loses its alpha, which few programs write."""
+    if mode == "CMYK":
+        return Image.frombytes("CMYK", samples.shape[1::-1], samples[..., :4].tobytes())
+    return Image.fromarray(samples[..., 0] if samples.shape[2] == 1 else samples)
+
+
+def _read_ppm(job: _Job, kind: str) -> _Contents:
+    """PPM: files of 16 bits are unpacked here, for Pillow takes seconds for each megapixel."""
+    image = containers.opened(kind, job.file, job.name)
+    job.check_size(*image.size)
+    decoder, _, offset, args = image.tile[0]
+    most = args[-1] if args else None
+    if image.mode == "I" and decoder == "raw":
+        most = 65535
+    job.file.seek(0)
+    if job.file.read(2) not in (b"P5", b"P6") or not isinstance(most, int) or most <= 255:
+        return _loaded(image, job)
+    channels = 3 if image.mode == "RGB" else 1
+    count = image.width * image.height * channels
+    job.file.seek(offset)
+    samples = np.frombuffer(job.file.read(2 * count), ">u2")
+    samples = samples.reshape(image.height, image.width, channels)
+    scaled = np.minimum(samples * (65535 / most) + 0.5, 65535).astype(np.uint16)
+    return _Contents(None, (scaled, scaled[..., :0]))
+
+
+_READERS: dict[str, Callable[[_Job, str], _Contents]] = {
+    "JPEG": _read_jpeg,
+    "PNG": _read_png,
+    "WebP": _read_webp,
+    "BMP": _read_bmp,
+    "AVIF": _read_boxes,
+    "JPEG 2000": _read_boxes,
+    "TIFF": _read_tiff,
+    "PPM": _read_ppm,
+}
+
+
+def _orientation(exif: tuple[Directory, Directory] | None, xmp: Any) -> int:
+    """The orientation, 1 to 8, by EXIF, whatever the number's type; else by XMP; else 1."""
+    if exif and ifds.ORIENTATION in exif[0].tags:
+        return exif[0].integer(ifds.ORIENTATION, 1)
+    text = xmp.encode() if isinstance(xmp, str) else xmp or b""
+    found = re.search(rb'tiff:Orientation(?:="|>)([0-9])', text)
+    return int(found[1]) if found else 1
 
 
 def _upright(samples: np.ndarray, orientation: int) -> np.ndarray:
@@ -142,37 +417,18 @@ def _upright(samples: np.ndarray, orientation: int) -> np.ndarray:
     return samples
 
 
-def _is_deep(image: Image.Image, path: Path) -> bool:
-    """Whether to read 16-bit samples around Pillow; InputError for samples that nothing reads."""
-    if isinstance(image, TiffImagePlugin.TiffImageFile):
-        tags = image.tag_v2
-        bits = int(np.max(tags.get(TiffImagePlugin.BITSPERSAMPLE, 1)))
-        kind = int(np.max(tags.get(TiffImagePlugin.SAMPLEFORMAT, 1)))
-        if kind != 1 or bits not in (1, 2, 4, 8, 16):
-            name = {1: "unsigned", 2: "signed", 3: "float"}.get(kind, "unusual")
-            raise InputError(
-                f"{path} has {bits}-bit {name} samples (allowed: unsigned of up to 8, or 16 bits): "
-                "convert it first"
-            )
-        colours = tags.get(TiffImagePlugin.PHOTOMETRIC_INTERPRETATION)
-        deep = bits == 16 and colours in (_WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB)
-        planar = tags.get(TiffImagePlugin.PLANAR_CONFIGURATION) == 2
-    else:
-        with path.open("rb") as file:
-            deep = image.format == "PNG" and file.read(25)[24] == 16
-        planar = False
-    if deep and deep_codecs() is None:
-        if planar:  # which Pillow would take for 8 bits
-            raise InputError(f"{path} has its 16-bit colours in planes, which needs {DEEP_EXTRA}")
-        warnings.warn(f"{path} has 16 bits, read as 8; for all of them {DEEP_EXTRA}", stacklevel=4)
-        return False
-    return deep
+def _to_srgb(contents: _Contents, job: _Job) -> np.ndarray:
+    """The samples, as stored but in sRGB: (H, W, 3) or, with alpha, (H, W, 4), uint8 or uint16."""
+    convert = _deep_to_srgb if contents.deep else _shallow_to_srgb
+    samples = convert(contents, job)
+    return samples if contents.alpha is None else np.dstack([samples[..., :3], contents.alpha])
 
 
-def _decode_shallow(image: Image.Image, path: Path) -> np.ndarray:
+def _shallow_to_srgb(contents: _Contents, job: _Job) -> np.ndarray:
     """8-bit samples, by Pillow."""
-    icc = image.info.get("icc_profile")
-    if image.mode.startswith("I"):  # 16-bit grey, without the extra
+    image = contents.image
+    assert image is not None
+    if image.mode.startswith("I"):  # 16-bit grey
         image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
     own = {"CMYK": "CMYK", "1": "L", "L": "L", "LA": "L"}.get(image.mode, "RGB")
     alpha = []
@@ -180,69 +436,25 @@ def _decode_shallow(image: Image.Image, path: Path) -> np.ndarray:
         image = image.convert("RGBA")
         alpha = [np.asarray(image)[..., 3]]
     colour = image.convert("RGB")
-    if icc and (mode := _profile_mode(icc, own)):
+    if contents.icc and (mode := profiles.mode_of(contents.icc, own)):
         try:
-            source = ImageCms.ImageCmsProfile(io.BytesIO(icc))
-            srgb = ImageCms.ImageCmsProfile(io.BytesIO(SRGB_PROFILE))
-            transform = ImageCms.buildTransform(source, srgb, mode, "RGB", _INTENT, _CMS_FLAGS)
-            colour = transform.apply(image.convert(mode))
+            colour = profiles.convert_8_bit(image, contents.icc, mode)
         except (ImageCms.PyCMSError, OSError):
-            _warn_of_profile(path)
+            job.taken_as_srgb("colour profile")
     return np.dstack([np.asarray(colour), *alpha])
 
 
-def _decode_deep(image: Image.Image, path: Path) -> np.ndarray:
-    """16-bit grey or RGB samples, by imagecodecs and tifffile; `image` has the profile."""
-    codecs = deep_codecs()
-    assert codecs is not None
-    imagecodecs, tifffile = codecs
-    if image.format == "PNG":
-        samples = np.atleast_3d(imagecodecs.png_decode(path.read_bytes()))
-        colour, alpha = np.split(samples, [1 if samples.shape[2] < 3 else 3], axis=2)
-    else:
-        with tifffile.TiffFile(path) as file:
-            page = file.pages.first
-            samples = page.asarray()
-        samples = np.moveaxis(samples, 0, 2) if page.axes == "SYX" else np.atleast_3d(samples)
-        colour, alpha = np.split(samples, [3 if page.photometric == _RGB else 1], axis=2)
-        if page.photometric == _WHITE_IS_ZERO:
-            colour = 65535 - colour
-        extra = page.extrasamples[0] if page.extrasamples else 0
-        alpha = alpha[..., :1] if extra in (1, 2) else alpha[..., :0]
-        if extra == 1:  # associated alpha: divide it out
-            colour = np.minimum(colour * 65535.0 / np.maximum(alpha, 1) + 0.5, 65535)
-            colour = colour.astype(np.uint16)
-    icc = image.info.get("icc_profile")
-    mode = _profile_mode(icc, "L" if colour.shape[2] == 1 else "RGB")
+def _deep_to_srgb(contents: _Contents, job: _Job) -> np.ndarray:
+    """16-bit samples, by imagecodecs."""
+    assert contents.deep is not None
+    colour, alpha = contents.deep
+    mode = profiles.mode_of(contents.icc, "L" if colour.shape[2] == 1 else "RGB")
     if colour.shape[2] == 1 and mode != "L":
         colour = colour.repeat(3, axis=2)
-    if mode:
+    if mode and contents.icc:
         try:
-            colour = imagecodecs.cms_transform(
-                np.ascontiguousarray(colour[..., 0] if mode == "L" else colour),
-                icc,
-                SRGB_PROFILE,
-                colorspace="gray" if mode == "L" else "rgb",
-                outcolorspace="rgb",
-                intent=int(_INTENT),
-                flags=_CMS_FLAGS,
-            )
+            colour = profiles.convert_16_bit(colour, contents.icc, mode)
         except RuntimeError:
-            _warn_of_profile(path)
+            job.taken_as_srgb("colour profile")
             colour = np.broadcast_to(colour, (*colour.shape[:2], 3))
     return np.dstack([colour, alpha])
-
-
-def _profile_mode(icc: bytes | None, own: str) -> str | None:
-    """The mode ("L", "RGB" or "CMYK") in which pixels of mode `own` are the profile's.
-
-    None where there is nothing to convert: no profile, sRGB, or a profile for other pixels.
-    """
-    if not icc or icc == SRGB_PROFILE:
-        return None
-    mode = {b"GRAY": "L", b"RGB ": "RGB", b"CMYK": "CMYK"}.get(icc[16:20])
-    return mode if mode == own or (mode, own) == ("RGB", "L") else None
-
-
-def _warn_of_profile(path: Path) -> None:
-    warnings.warn(f"{path} has a damaged colour profile; taken as sRGB", stacklevel=5)
