@@ -40,12 +40,19 @@ def check_place(path: Path, inputs: Iterable[AnyPath] = ()) -> None:
 
 
 def digest(path: AnyPath) -> str:
-    """The SHA-256 of a file, in hexadecimal, read in pieces; InputError where it is no file."""
+    """Return the SHA-256 of a file of any size, in hexadecimal.
+
+    Raises:
+        InputError: there is no such file, or it cannot be read.
+    """
     path = Path(path)
     if not path.is_file():
         raise InputError(f"{path} is not a file: check its name and folder")
     sha = hashlib.sha256()
-    with path.open("rb") as file:
-        while piece := file.read(1 << 20):
-            sha.update(piece)
+    try:
+        with path.open("rb") as file:
+            while piece := file.read(1 << 20):
+                sha.update(piece)
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror or error}; check it") from error
     return sha.hexdigest()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
@@ -130,3 +131,94 @@ def test_arithmetic_is_what_it_says_and_is_put_back(choose: Callable[[], None]) 
 def test_what_is_on_the_cpu_is_there() -> None:
     tensor = torch.ones(3)
     assert devices.fetched(tensor)() is tensor
+
+
+# --- a setting of the process, and threads ---
+
+
+class Backend:
+    """A switch of the whole process, as torch.backends has them, and every value it was given."""
+
+    def __init__(self) -> None:
+        self.value, self.written = "outer", list[str]()
+
+    def read(self) -> str:
+        return self.value
+
+    def write(self, value: str) -> None:
+        self.value = value
+        self.written.append(value)
+
+
+class Thread(threading.Thread):
+    """Holds a value from `entered` until it is told to leave."""
+
+    def __init__(self, shared: devices.Shared[str], backend: Backend, value: str) -> None:
+        super().__init__(daemon=True)
+        self._shared, self._backend, self._value = shared, backend, value
+        self.entered, self._leaving = threading.Event(), threading.Event()
+        self.saw: list[str] = []
+        self.start()
+
+    def run(self) -> None:
+        with self._shared.hold(self._value):
+            self.saw.append(self._backend.value)
+            self.entered.set()
+            self._leaving.wait(20)
+            self.saw.append(self._backend.value)
+
+    def leave(self) -> None:
+        self._leaving.set()
+        self.join(20)
+        assert not self.is_alive()
+
+
+def test_threads_of_one_precision_compute_side_by_side_and_another_waits() -> None:
+    backend = Backend()
+    shared = devices.Shared(backend.read, backend.write)
+    first = Thread(shared, backend, "exact")
+    assert first.entered.wait(20)
+    second = Thread(shared, backend, "exact")
+    assert second.entered.wait(20)
+    other = Thread(shared, backend, "fast")
+    assert not other.entered.wait(0.05)
+    first.leave()
+    assert not other.entered.wait(0.05)
+    assert backend.value == "exact"
+    second.leave()
+    assert other.entered.wait(20)
+    assert backend.value == "fast"
+    other.leave()
+    assert backend.value == "outer"
+    assert [thread.saw for thread in (first, second, other)] == [
+        ["exact", "exact"],
+        ["exact", "exact"],
+        ["fast", "fast"],
+    ]
+    assert backend.written == ["exact", "outer", "fast", "outer"]
+
+
+def test_a_thread_may_hold_a_value_within_another() -> None:
+    backend = Backend()
+    shared = devices.Shared(backend.read, backend.write)
+    with shared.hold("exact"):
+        with shared.hold("exact"):
+            assert backend.value == "exact"
+        with suppress(KeyError), shared.hold("fast"):
+            assert backend.value == "fast"
+            raise KeyError
+        assert backend.value == "exact"
+    assert backend.value == "outer"
+
+
+def test_two_values_while_others_compute_are_refused_not_waited_for() -> None:
+    backend = Backend()
+    shared = devices.Shared(backend.read, backend.write)
+    other = Thread(shared, backend, "exact")
+    assert other.entered.wait(20)
+    with shared.hold("exact"):
+        with pytest.raises(RuntimeError, match="two precisions at once"), shared.hold("fast"):
+            pass
+        assert backend.value == "exact"
+    other.leave()
+    assert backend.value == "outer"

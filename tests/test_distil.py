@@ -13,6 +13,7 @@ from click.testing import CliRunner
 from conftest import random_convolutions
 from PIL import Image
 
+from optistyle import files
 from optistyle.cli import main
 from optistyle.encoders import formats, load, weights
 from optistyle.encoders.procedural import dead_leaves
@@ -154,7 +155,7 @@ def test_the_command_trains_on_a_folder(
     result = CliRunner().invoke(main, [*words, "--steps", "2"])
     assert result.exit_code == 0, result.output
     assert load(file=output).layers == tuple(WIDTHS)
-    assert weights.sha256(output) in (tmp_path / "SHA256").read_text()
+    assert files.digest(output) in (tmp_path / "SHA256").read_text()
 
 
 def test_packaged_slim_encoder() -> None:

@@ -131,7 +131,7 @@ def _weights(
     if file is None:
         path, digest = weights.verify(choose(name, device)[0])
     else:
-        path, digest = Path(file), weights.sha256(file)
+        path, digest = Path(file), files.digest(file)
     return formats.recognise(*weights.load_tensors(path), str(path)), digest[:16]
 
 

@@ -8,7 +8,6 @@ code from it.
 
 from __future__ import annotations
 
-import hashlib
 import http.client
 import os
 import pickle
@@ -16,7 +15,7 @@ import re
 import time
 import urllib.error
 import urllib.request
-import warnings
+import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -29,6 +28,7 @@ from safetensors import safe_open
 from torch import Tensor
 from tqdm import tqdm
 
+from optistyle import files
 from optistyle.errors import InputError, unknown
 
 CHUNK = 1 << 16  # bytes per read; at most this much of a download is lost when it is interrupted
@@ -59,10 +59,10 @@ def _packaged(filename: str) -> Path:
 def _installed(distribution: str, filename: str) -> Path | None:
     """A data file of another installed distribution, which is not imported."""
     try:
-        files = metadata.files(distribution) or ()
+        listed = metadata.files(distribution) or ()
     except metadata.PackageNotFoundError:
         return None
-    return next((Path(str(file.locate())) for file in files if file.name == filename), None)
+    return next((Path(str(file.locate())) for file in listed if file.name == filename), None)
 
 
 def _cached(filename: str) -> Path:
@@ -118,7 +118,7 @@ def locate(name: str) -> Path:
 def verify(name: str) -> tuple[Path, str]:
     """The file of the weights ``name`` and its SHA-256, which is the right one."""
     source, path = _source(name), locate(name)
-    expected, got = _expected(source, path), sha256(path)
+    expected, got = _expected(source, path), files.digest(path)
     if not got.startswith(expected):
         raise InputError(
             f"the weights {name!r} at {path} are damaged or others: SHA-256 expected {expected}, "
@@ -147,7 +147,7 @@ def fetch(name: str, *, url: str | None = None, progress: bool = True) -> Path:
     target = source.find()
     assert target is not None, "a source with an address has a place for its file"
     expected = _expected(source, target)
-    if target.is_file() and sha256(target).startswith(expected):
+    if target.is_file() and files.digest(target).startswith(expected):
         return target
 
     part = target.with_name(target.name + ".part")
@@ -164,7 +164,7 @@ def fetch(name: str, *, url: str | None = None, progress: bool = True) -> Path:
                 f"cannot download {url}: {error}; {kept if _size(part) else ''}try again later: "
                 f"{_ways_out(source, target)}"
             ) from error
-    got = sha256(part)
+    got = files.digest(part)
     if not got.startswith(expected):
         with _disk("write", part):
             part.unlink()
@@ -177,15 +177,6 @@ def fetch(name: str, *, url: str | None = None, progress: bool = True) -> Path:
     with _disk("write", target):
         os.replace(part, target)
     return target
-
-
-def sha256(path: str | os.PathLike[str]) -> str:
-    """The SHA-256 of a file of any size, in hexadecimal."""
-    digest = hashlib.sha256()
-    with _disk("read", path), open(path, "rb") as file:
-        while chunk := file.read(1 << 20):
-            digest.update(chunk)
-    return digest.hexdigest()
 
 
 def load_tensors(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -208,9 +199,9 @@ def load_tensors(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], dict[
                 notes = opened.metadata() or {}
                 content = {key: opened.get_tensor(key) for key in opened.keys()}  # noqa: SIM118
         else:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                content = torch.load(path, map_location="cpu", weights_only=True)
+            if _is_script(path):  # torch.load refuses it too, after a warning
+                raise pickle.UnpicklingError("TorchScript")
+            content = torch.load(path, map_location="cpu", weights_only=True)
     except MemoryError:
         raise
     except Exception as error:  # the readers raise anything from EOFError to struct.error
@@ -253,6 +244,14 @@ def _expected(source: Source, path: Path) -> str:
     if line is None:
         raise InputError(f"no SHA-256 of {path.name} in {sums}: {_ways_out(source, path)}")
     return line[1]
+
+
+def _is_script(path: Path) -> bool:
+    """Whether a file is a TorchScript archive: a program with its tensors."""
+    if not zipfile.is_zipfile(path):
+        return False
+    with zipfile.ZipFile(path) as archive:
+        return any(name.endswith("/constants.pkl") for name in archive.namelist())
 
 
 def _unreadable(path: Path, head: bytes, error: Exception) -> str:
@@ -328,7 +327,7 @@ def _receive(url: str, part: Path, expected: str, bar: tqdm) -> None:
         if error.code != 416 or not start:
             raise
         error.close()  # nothing lies beyond the part: it is complete, or it is no part of this file
-        if sha256(part).startswith(expected):
+        if files.digest(part).startswith(expected):
             return
         return _start_over(url, part, expected, bar)
     with response:

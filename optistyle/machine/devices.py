@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 from collections.abc import Callable, Iterator
+from typing import Any, Generic, TypeVar, cast
 
 import torch
 from torch import Tensor
@@ -13,9 +15,13 @@ from optistyle.errors import InputError, unknown
 
 
 def resolve(name: str = "auto") -> torch.device:
-    """The device of that name; ``auto`` is a GPU where there is one.
+    """Return the device of a name; ``auto`` is a GPU where there is one.
 
-    ``cuda:1`` and the like name one of several GPUs.
+    Args:
+        name: one of `DEVICES`, or ``cuda:1`` and the like for one of several GPUs.
+
+    Raises:
+        InputError: an unknown name, or a device that is not here.
     """
     kind, _, index = name.partition(":")
     if kind not in DEVICES or (index and (kind != "cuda" or not index.isdecimal())):
@@ -36,7 +42,7 @@ def resolve(name: str = "auto") -> torch.device:
 
 
 def available() -> list[str]:
-    """The kinds of device here, the fastest last."""
+    """Return the kinds of device here, the fastest last."""
     kinds = ["cpu"]
     if torch.backends.mps.is_available():
         kinds.append("mps")
@@ -46,8 +52,7 @@ def available() -> list[str]:
 
 
 def computes(device: torch.device, precision: str) -> bool:
-    """Whether a device has a precision of `PRECISIONS`: without it float32 is faster, or all there
-    is."""
+    """Return whether a device computes in a precision of `PRECISIONS` at full speed."""
     if precision == "float32":
         return True
     if device.type == "cuda":
@@ -73,30 +78,113 @@ def check(device: torch.device, precision: str) -> None:
         )
 
 
-@contextlib.contextmanager
-def arithmetic(device: torch.device, precision: str) -> Iterator[None]:
-    """What CUDA makes of float32, whatever the program around has set: in convolutions
-    TensorFloat-32 where that is the precision, in matrix products never."""
-    if device.type != "cuda":
-        yield
-        return
+Value = TypeVar("Value")
+
+
+class Shared(Generic[Value]):
+    """A setting of the whole process that several threads hold at once where they want the same.
+
+    A thread that wants another value waits until all others have left. What was set before the
+    first came is restored when the last leaves.
+
+    Args:
+        read: returns the setting as it is. write: sets it.
+    """
+
+    def __init__(self, read: Callable[[], Value], write: Callable[[Value], None]) -> None:
+        self._read, self._write = read, write
+        self._changed = threading.Condition()
+        #: Thread -> the values it holds, the innermost last.
+        self._held: dict[int, list[Value]] = {}
+        self._before: Value | None = None
+
+    @contextlib.contextmanager
+    def hold(self, value: Value) -> Iterator[None]:
+        """Have the setting at a value.
+
+        Raises:
+            RuntimeError: the thread holds another value already, which other threads share. To
+                wait for them could be to wait for ever.
+        """
+        self._enter(value)
+        try:
+            yield
+        finally:
+            self._leave()
+
+    def _enter(self, value: Value) -> None:
+        me = threading.get_ident()
+        with self._changed:
+            while any(held[-1] != value for thread, held in self._held.items() if thread != me):
+                if me in self._held:
+                    raise RuntimeError("two precisions at once, while other threads compute")
+                self._changed.wait()
+            # All others hold this value: it is set already, unless this thread holds another.
+            unset = not self._held or self._held.get(me, [value])[-1] != value
+            if not self._held:
+                self._before = self._read()
+            self._held.setdefault(me, []).append(value)
+            if unset:
+                self._write(value)
+
+    def _leave(self) -> None:
+        me = threading.get_ident()
+        with self._changed:
+            held = self._held[me]
+            left = held.pop()
+            if held and held[-1] != left:
+                self._write(held[-1])
+            if not held:
+                del self._held[me]
+            if not self._held:
+                self._write(cast(Value, self._before))
+            self._changed.notify_all()
+
+
+def _cuda_words() -> tuple[Any, Any, str, Any, Any]:
+    """Where torch keeps CUDA's precisions in convolutions and products, and what it calls them."""
     cudnn, products = torch.backends.cudnn, torch.backends.cuda.matmul
-    # A word since torch 2.9, a switch before.
-    convolutions, words = getattr(cudnn, "conv", cudnn), hasattr(cudnn, "conv")
-    name, exact, fast = ("fp32_precision", "ieee", "tf32") if words else ("allow_tf32", False, True)
-    before = getattr(convolutions, name), getattr(products, name)
-    try:
-        setattr(convolutions, name, fast if precision == "tf32" else exact)
-        setattr(products, name, exact)
-        yield
-    finally:
-        setattr(convolutions, name, before[0])
-        setattr(products, name, before[1])
+    if hasattr(cudnn, "conv"):  # words since torch 2.9, switches before
+        return cudnn.conv, products, "fp32_precision", "ieee", "tf32"
+    return cudnn, products, "allow_tf32", False, True
+
+
+def _read_cuda() -> tuple[Any, Any]:
+    convolutions, products, name, *_ = _cuda_words()
+    return getattr(convolutions, name), getattr(products, name)
+
+
+def _write_cuda(values: tuple[Any, Any]) -> None:
+    convolutions, products, name, *_ = _cuda_words()
+    for place, value in zip((convolutions, products), values, strict=True):
+        setattr(place, name, value)
+
+
+_cuda = Shared(_read_cuda, _write_cuda)
+
+
+def arithmetic(device: torch.device, precision: str) -> contextlib.AbstractContextManager[None]:
+    """Return a context in which CUDA computes float32 as a precision says.
+
+    Convolutions are in TensorFloat-32 where that is the precision, matrix products never. torch
+    keeps this for the whole process: threads of the same precision compute side by side, and one of
+    another waits (see `Shared`).
+
+    Args:
+        device: on others than CUDA nothing is set.
+        precision: one of `PRECISIONS`.
+    """
+    if device.type != "cuda":
+        return contextlib.nullcontext()
+    *_, exact, fast = _cuda_words()
+    return _cuda.hold((fast if precision == "tf32" else exact, exact))
 
 
 def fetched(tensor: Tensor) -> Callable[[], Tensor]:
-    """The tensor on the CPU, when it is asked for; from a GPU it sets out at once, and whatever
-    the GPU is given later does not hold it up."""
+    """Start to copy a tensor to the CPU; return a function that waits for the copy.
+
+    What the GPU is given later does not delay the copy.
+    """
     if not tensor.is_cuda:
         return tensor.cpu
     copy = torch.empty_like(tensor, device="cpu", pin_memory=True).copy_(tensor, non_blocking=True)

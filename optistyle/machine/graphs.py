@@ -1,12 +1,14 @@
-"""CUDA graphs: a function of an image that a GPU is given as a whole, not kernel by kernel.
+"""CUDA graphs: a GPU is given a function of an image as a whole, not kernel by kernel.
 
-What waits for the GPU cannot be in one: reading losses. The solver is not either: its history grows
-and turns with the steps. The GPU is given its step while it is still busy with the gradient.
+A graph cannot hold anything that waits for the GPU, such as reading losses. Nor does it hold the
+solver, whose history grows and turns with the steps: the GPU gets the solver's step while it is
+still busy with the gradient.
 """
 
 from __future__ import annotations
 
 import functools
+import threading
 import warnings
 from collections.abc import Callable
 
@@ -17,11 +19,12 @@ Function = Callable[[Tensor], tuple[Tensor, ...]]
 
 
 class Replayed:
-    """A function of images of one shape, all on one GPU; nothing else of what it reads may move.
+    """A function of images of one shape on one GPU, recorded and replayed.
 
-    The first call rehearses, the second records, and from then on the record is replayed. A
-    function that waits for the GPU, or does what a graph cannot hold, is called as it is. The
-    record has memory of its own, as much as the function takes, until this object is dropped.
+    The first call rehearses, the second records, and later calls replay the record. All other
+    tensors that the function reads must stay where they are. A function that waits for the GPU, or
+    does what a graph cannot hold, is called as it is. The record has its own memory, as much as the
+    function takes, until this object is dropped.
     """
 
     def __init__(self, function: Function) -> None:
@@ -55,29 +58,40 @@ def _replaying(function: Function, place: Tensor) -> Function:
     return call
 
 
+#: torch keeps for the whole process whether waiting is an error: one thread at a time forbids it.
+_rehearsing = threading.Lock()
+
+
 def rehearse(function: Function, image: Tensor) -> tuple[Tensor, ...]:
-    """The results, where the function does not wait for the GPU; libraries are ready afterwards.
+    """Call a function once, and find out that it does not wait for the GPU.
+
+    Libraries are ready for a record afterwards. Meanwhile no thread of the process may wait for a
+    GPU: torch has no such check for a single thread.
 
     Raises:
-        RuntimeError: it waits. Found out in the middle of a record, torch's allocator would not
-            recover.
+        RuntimeError: the function waits. In the middle of a record it would be too late: torch's
+            allocator would not recover.
     """
     side, current = _side(image.device), torch.cuda.current_stream(image.device)
     side.wait_stream(current)
-    with torch.cuda.stream(side):
+    with torch.cuda.stream(side), _rehearsing:
         before = torch.cuda.get_sync_debug_mode()
-        _forbid_waiting("error")
+        _hush()
+        torch.cuda.set_sync_debug_mode("error")
         try:
             found = function(image)
         finally:
-            _forbid_waiting(before)
+            torch.cuda.set_sync_debug_mode(before)
     current.wait_stream(side)
     return tuple(x.clone() for x in found)
 
 
 def record(function: Function, place: Tensor) -> tuple[Callable[[], None], tuple[Tensor, ...]]:
-    """What repeats the function of whatever is in ``place``, and its results, written anew each
-    time."""
+    """Record a function of the tensor ``place``.
+
+    Returns:
+        A function that replays the record, and the results, which every replay overwrites.
+    """
     graph = torch.cuda.CUDAGraph()
     # Other threads may wait for the GPU in the meantime: those that write snapshots do.
     with torch.cuda.graph(graph, stream=_side(place.device), capture_error_mode="thread_local"):
@@ -91,10 +105,15 @@ def _side(device: torch.device) -> torch.cuda.Stream:
     return torch.cuda.Stream(device)
 
 
-def _forbid_waiting(mode: int | str) -> None:
+@functools.cache
+def _hush() -> None:
+    """Let torch say once, unheard, that its check for waiting is a prototype; it does so once.
+
+    Filters of warnings are the whole process's: they are changed this one time only.
+    """
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # it is said to be a prototype
-        torch.cuda.set_sync_debug_mode(mode)
+        warnings.simplefilter("ignore")
+        torch.cuda.set_sync_debug_mode(torch.cuda.get_sync_debug_mode())
 
 
 @functools.cache

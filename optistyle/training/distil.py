@@ -43,8 +43,8 @@ from torch.nn import functional as F
 from optistyle.encoders.formats import metadata_for
 from optistyle.encoders.procedural import calibration_images, dead_leaves
 from optistyle.encoders.vgg import VGG, mean_activations, normalise
-from optistyle.encoders.weights import sha256
 from optistyle.errors import InputError
+from optistyle.files import digest
 from optistyle.layers import BLOCK_STARTS, CHANNELS
 
 log = logging.getLogger(__name__)
@@ -583,4 +583,4 @@ def save(encoder: VGG, path: Path) -> None:
     part = path.with_suffix(".part")
     save_file(tensors, part, metadata_for(encoder.name, encoder.mean, encoder.pooling))
     part.replace(path)
-    (path.parent / "SHA256").write_text(f"{sha256(path)}  {path.name}\n")
+    (path.parent / "SHA256").write_text(f"{digest(path)}  {path.name}\n")
