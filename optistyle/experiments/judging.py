@@ -11,6 +11,7 @@ from optistyle import encoders, metrics, pictures, sizes
 from optistyle.encoders import weights
 from optistyle.encoders.vgg import VGG
 from optistyle.errors import InputError
+from optistyle.run import ImageLike, as_picture
 
 
 @cache
@@ -81,3 +82,31 @@ def judge(
     if content.shape[-2:] != output.shape[-2:]:
         notes["resized"] = f"content from {content.shape[-1]}x{content.shape[-2]}"
     return measured(names, output, content, [(style, 1.0)]), notes
+
+
+def evaluate(
+    output: ImageLike,
+    content: ImageLike,
+    style: ImageLike,
+    names: Sequence[str] | None = None,
+) -> dict[str, float]:
+    """Measure how good a stylised picture is.
+
+    Args:
+        output, content, style: files or pictures in memory, as `stylize` takes them.
+        names: of `metrics.METRICS`; all that need no extra files by default.
+
+    Returns:
+        Metric -> value. `metrics.METRICS` says for each whether lower or higher is better.
+
+    Raises:
+        InputError: an unknown metric, or one that needs a package or a file that is not installed.
+
+    >>> import torch
+    >>> picture = torch.rand(1, 3, 64, 64)
+    >>> evaluate(picture, picture, picture, ["ssim", "chi_square"])
+    {'ssim': 1.0, 'chi_square': 0.0}
+    """
+    chosen = metrics.at_hand() if names is None else metrics.check(names)
+    picture, photograph, painting = (as_picture(x).pixels for x in (output, content, style))
+    return judge(picture, photograph, painting, chosen)[0]

@@ -23,7 +23,7 @@ from optistyle.sizes import SMALLEST
 
 #: A file, or a picture in memory: see `as_picture`.
 ImageLike: TypeAlias = "Picture | Tensor | np.ndarray | Image.Image | str | os.PathLike[str]"
-_KINDS = (Picture, Tensor, np.ndarray, Image.Image, str, os.PathLike)
+KINDS = (Picture, Tensor, np.ndarray, Image.Image, str, os.PathLike)
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ def read_inputs(
     (48, [1.0])
     """
     recipe = recipe or Recipe()
-    if isinstance(styles, _KINDS):
+    if isinstance(styles, KINDS):
         styles = [styles]
     if not styles:
         raise InputError("no style image is given; give one or more")
