@@ -35,16 +35,30 @@ def check_writable(path: AnyPath, *, inputs: Iterable[AnyPath] = (), bits: int =
 
 
 def write(path: AnyPath, picture: Picture | Tensor, *, bits: int = 8, quality: int = 95) -> None:
-    """Write a picture, or its pixels alone, in the format that the extension names.
+    """Write a picture in the format that the file's extension names.
 
-    Samples are rounded to the nearest step, halves up, and clamped.  `bits` is 8, or 16 for PNG
-    and TIFF; `quality`, 1 to 100, is for JPEG (4:4:4) and WebP.  Every file holds an sRGB profile
-    and no EXIF, and the same picture gives the same bytes.  Alpha, of the size of the pixels, is
-    written too; JPEG, which has none, gets the picture on white.  The file appears whole or not
-    at all: it is written under another name in its folder, then moved (to the target of a link).
+    The file appears whole or not at all: it is written under another name in its folder, then
+    moved (to the target of a link). It holds an sRGB profile, and the same picture gives the same
+    bytes. JPEG has no alpha; the picture is put on white there.
 
-    Raises InputError as `check_writable` does, for a quality out of range, for a side longer than
-    JPEG and WebP allow, and where the disk refuses; ValueError for NaN and for other shapes.
+    Args:
+        path: a file that ends in .png, .jpg, .webp or .tif.
+        picture: a `Picture`, or pixels (1, 3, H, W) in [0, 1]. Samples are clamped and rounded to
+            the nearest step, halves up.
+        bits: 8, or 16 for PNG and TIFF.
+        quality: 1 to 100, of JPEG (4:4:4) and WebP.
+
+    Raises:
+        InputError: another extension, bits or quality that the format does not have, a side longer
+            than JPEG and WebP allow, or a disk that refuses.
+        ValueError: NaN, or a tensor of another shape.
+
+    >>> import tempfile, torch
+    >>> from optistyle import read, write
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     write(f"{folder}/out.png", torch.full((1, 3, 20, 30), 0.2))
+    ...     read(f"{folder}/out.png").pixels.unique()
+    tensor([0.2000])
     """
     path = Path(path)
     name = _format(path, bits)
