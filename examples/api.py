@@ -95,7 +95,7 @@ def rendered(docstring: str) -> str:
 def block(text: str) -> str:
     """One paragraph, list, formula, example or section of a docstring."""
     if text.startswith(">>>"):
-        return f"```python\n{SKIP.sub('', text)}\n```"
+        return f"```pycon\n{SKIP.sub('', text)}\n```"
     if not (title := SECTION.match(text)):
         return text
     entries = re.split(r"\n(?! )", textwrap.dedent(text[title.end() :]))

@@ -90,7 +90,7 @@ Returns:
 """
     assert api.rendered(text) == (
         "Do it.\n\n**Arguments:**\n\n- `one`: of two lines.\n- `two, three`: both.\n\n"
-        "**Returns:** A number.\n\n```python\n>>> 1\n1\n```\n"
+        "**Returns:** A number.\n\n```pycon\n>>> 1\n1\n```\n"
     )
 
 
