@@ -48,6 +48,13 @@ FIRST_SCALE = 256
 #: The longer side of the result, in pixels, unless another is asked for.
 USUAL_SIZE = 512
 ORIGINAL, OFF = "original", "off"
+#: How far a picture goes from the photograph, in words: factors of the default ``beta``.
+STRENGTHS: Mapping[str, float] = {"soft": 0.1, "balanced": 1.0, "bold": 10.0}
+#: At its first scale a picture's largest strokes are about this wide; in the result they are wider
+#: by what the picture has grown since.
+STROKE = 32
+#: The smallest first scale that `with_stroke` chooses: below it shapes are lost.
+SMALLEST_FIRST_SCALE = 128
 
 _SIDE = Whole(SMALLEST, LARGEST, unit="px")
 
@@ -60,8 +67,8 @@ class Recipe:
     (100,)
     """
 
-    alpha: float = setting(1.0, Number(least=0), "Loss", "Weight of the content loss.", common=True)
-    beta: float = setting(1e7, Number(least=0), "Loss", "Weight of the style loss.", common=True)
+    alpha: float = setting(1.0, Number(least=0), "Loss", "Weight of the content loss.")
+    beta: float = setting(1e7, Number(least=0), "Loss", "Weight of the style loss.")
     gamma: float = setting(
         6e6,
         Number(least=0),
@@ -75,7 +82,6 @@ class Recipe:
         Number(least=0),
         "Loss",
         "Weight of the total variation loss, which smooths.",
-        common=True,
     )
     range: float = setting(
         1e5, Number(least=0), "Loss", "Weight of the out-of-range penalty. 0 turns it off."
@@ -227,7 +233,6 @@ class Recipe:
         Text("auto|cpu|cuda|cuda:N|mps"),
         "Encoder",
         "Where to compute. auto is a GPU where there is one.",
-        common=True,
     )
 
     def __post_init__(self) -> None:
@@ -256,7 +261,7 @@ class Recipe:
 
     def schedule(self, height: int, width: int) -> list[tuple[tuple[int, int], int]]:
         """(H, W) and iterations of every scale, coarse to fine, for a content of that size."""
-        sides = self._sides(height, width)
+        sides = self.sides(height, width)
         if len(self.iterations) > 1 and len(self.iterations) != len(sides):
             raise InputError(
                 f"iterations: got {len(self.iterations)} for {len(sides)} scales "
@@ -277,7 +282,7 @@ class Recipe:
             )
         return list(zip(sizes, counts, strict=True))
 
-    def _sides(self, height: int, width: int) -> list[int]:
+    def sides(self, height: int, width: int) -> list[int]:
         """The longer side at every scale."""
         if not isinstance(self.scales, str):
             if self.size == ORIGINAL and self.scales[-1] != max(height, width):
@@ -385,3 +390,48 @@ def changed(base: Recipe, given: Mapping[str, Any]) -> Recipe:
             value = known[name].kind.parse(name, value)
         changes[name] = value
     return replace(base, **changes)
+
+
+def style_weight(strength: str) -> float:
+    """``beta`` for a strength: a word of `STRENGTHS`, or a factor of the default as text.
+
+    >>> style_weight("bold") / style_weight("0.5")
+    20.0
+    """
+    factor = STRENGTHS.get(strength)
+    if factor is None:
+        try:
+            factor = float(strength)
+        except ValueError:
+            factor = 0.0
+    if not 0 < factor < math.inf:
+        words = ", ".join(STRENGTHS)
+        raise InputError(f"strength is {strength!r}; give {words}, or a number above 0")
+    return factor * Recipe().beta
+
+
+def with_stroke(recipe: Recipe, px: float, height: int, width: int) -> Recipe:
+    """The recipe whose largest strokes are about ``px`` wide in the result.
+
+    A first scale of f px gives strokes of `STROKE` x L / f px in a result of longer side L. So
+    f = `STROKE` x L / px, at least `SMALLEST_FIRST_SCALE` and at most L; scales grow from there to
+    L by about sqrt(2). What the limits of f leave over is the style scale.
+
+    Args:
+        recipe: its scales and its style scale are replaced.
+        px: above 0.
+        height, width: of the photograph.
+
+    >>> with_stroke(Recipe(size=512), 64, 300, 400).scales
+    (256, 362, 512)
+    """
+    if not 0 < px < math.inf:
+        raise InputError(f"stroke is {px:g}; give a number of pixels above 0")
+    longer = recipe.sides(height, width)[-1]
+    # Neither may a side of a panorama fall below what the encoder needs.
+    least = max(SMALLEST_FIRST_SCALE, math.ceil(SMALLEST * max(height, width) / min(height, width)))
+    wanted = STROKE * longer / px
+    first = min(max(wanted, least), longer)
+    count = max(round(2 * math.log2(longer / first)), int(round(first) < longer))
+    sides = [round(first * (longer / first) ** (k / max(1, count))) for k in range(count)]
+    return replace(recipe, scales=(*sides, longer), style_scale=first / wanted)

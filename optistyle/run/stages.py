@@ -19,7 +19,8 @@ from optistyle.machine import devices
 from optistyle.optimise.objective import Measured, Objective, digest
 from optistyle.pictures import Picture, Stored, colors
 from optistyle.run.inputs import Inputs
-from optistyle.run.plan import HOW, Plan, style_size
+from optistyle.run.manifest import PLANNED
+from optistyle.run.plan import Plan, style_size
 from optistyle.run.result import versions
 
 
@@ -100,12 +101,12 @@ def identify(
     encoder, ranks = plan.encoder, plan.ranks
     # Ranks have a GPU each, and the same checkpoint.
     device = str(encoder.device) if ranks.count == 1 else encoder.device.type
-    kind = [device, {k: v for k, v in encoder.settings().items() if k not in HOW}]
+    kind = [device, {k: v for k, v in encoder.settings().items() if k not in PLANNED}]
     if plan.recipe.init in WARM_STARTS:  # its weights are not among the inputs
         hashes.append(digest(starting.picture.pixels))
     # Another version's solver may keep another state.
     kind = [*kind, encoder.digest(), versions()["optistyle"]]
-    settings = {k: v for k, v in plan.recipe.as_dict().items() if k not in HOW}
+    settings = {k: v for k, v in plan.recipe.as_dict().items() if k not in PLANNED}
     text = json.dumps([settings, hashes, kind, plan.extra, list(retunes)])
     return hashlib.sha256(text.encode()).hexdigest()
 

@@ -46,6 +46,7 @@ from optistyle.encoders.vgg import VGG, mean_activations, normalise
 from optistyle.errors import InputError
 from optistyle.files import digest
 from optistyle.layers import BLOCK_STARTS, CHANNELS
+from optistyle.training.progress import Progress
 
 log = logging.getLogger(__name__)
 
@@ -460,7 +461,6 @@ class Log:
         line = {"step": step, "seconds": round(time.monotonic() - self._started), **mean}
         with self._path.open("a") as file:
             file.write(json.dumps(line) + "\n")
-        log.info("%s", line)
         self._rows = []
 
 
@@ -473,6 +473,7 @@ def distil(
     held_out: Sequence[Path] = (),
     widths: Mapping[str, int] = WIDTHS,
     checkpoint_every: int = 500,
+    progress: bool = True,
 ) -> VGG:
     """Train, or go on from ``work/checkpoint.pt``; return the student, `levelled`.
 
@@ -483,6 +484,7 @@ def distil(
         folders: of training images. held_out: folders whose near-copies are left out.
         work: where the checkpoint and ``log.jsonl`` go.
         widths: layer -> channels.
+        progress: whether steps, losses and time left are shown on stderr.
 
     Raises:
         InputError: no images.
@@ -513,39 +515,50 @@ def distil(
     weights = {"feature": 1.0, "gram": settings.gram_weight, "kernel": settings.kernel_weight}
     lines = Log(work / "log.jsonl")
     student.train()
-    for step in range(first, settings.steps):
-        if step % settings.reuse == 0:
-            pool.refresh(student)
-        warmed = min(1.0, (step + 1) / settings.warm_up)
-        decayed = 0.5 * (1 + math.cos(math.pi * step / settings.steps))
-        for group in optimiser.param_groups:
-            group["lr"] = settings.learning_rate * max(1e-3, warmed * decayed)
-        rows = losses(student, heads, *pool.batch(generator), settings, generator)
-        parts = {f"{layer}/{kind}": x for layer, row in rows.items() for kind, x in row.items()}
-        total = torch.stack([weights[key.split("/")[1]] * x for key, x in parts.items()]).sum()
-        if not torch.isfinite(total):
-            raise FloatingPointError(f"the loss is not finite at step {step}; checkpoint kept")
-        optimiser.zero_grad(set_to_none=True)
-        total.backward()
-        nn.utils.clip_grad_norm_(parameters, 5.0)
-        optimiser.step()
-        last = step + 1 == settings.steps
-        lines.add(step + 1, {key: x.item() for key, x in parts.items()}, last=last)
-        if last or (step + 1) % checkpoint_every == 0:
-            part = checkpoint.with_suffix(".part")
-            state = {
-                "student": student.state_dict(),
-                "heads": heads.moments,
-                "optimiser": optimiser.state_dict(),
-                "step": step + 1,
-                "settings": asdict(settings),
-            }
-            torch.save(state, part)
-            part.replace(checkpoint)
+    with Progress(settings.steps, first, shown=progress) as shown:
+        for step in range(first, settings.steps):
+            if step % settings.reuse == 0:
+                pool.refresh(student)
+            warmed = min(1.0, (step + 1) / settings.warm_up)
+            decayed = 0.5 * (1 + math.cos(math.pi * step / settings.steps))
+            for group in optimiser.param_groups:
+                group["lr"] = settings.learning_rate * max(1e-3, warmed * decayed)
+            rows = losses(student, heads, *pool.batch(generator), settings, generator)
+            parts = {f"{layer}/{kind}": x for layer, row in rows.items() for kind, x in row.items()}
+            total = torch.stack([weights[key.split("/")[1]] * x for key, x in parts.items()]).sum()
+            if not torch.isfinite(total):
+                raise FloatingPointError(f"the loss is not finite at step {step}; checkpoint kept")
+            optimiser.zero_grad(set_to_none=True)
+            total.backward()
+            nn.utils.clip_grad_norm_(parameters, 5.0)
+            optimiser.step()
+            last = step + 1 == settings.steps
+            row = {key: x.item() for key, x in parts.items()}
+            lines.add(step + 1, row, last=last)
+            shown.step(_by_kind(row))
+            if last or (step + 1) % checkpoint_every == 0:
+                part = checkpoint.with_suffix(".part")
+                state = {
+                    "student": student.state_dict(),
+                    "heads": heads.moments,
+                    "optimiser": optimiser.state_dict(),
+                    "step": step + 1,
+                    "settings": asdict(settings),
+                }
+                torch.save(state, part)
+                part.replace(checkpoint)
     if crops.skipped:
         log.warning("%d images could not be read and were skipped", len(crops.skipped))
     student.eval()
     return levelled(student.folded("slim"), vgg)
+
+
+def _by_kind(row: Mapping[str, float]) -> dict[str, float]:
+    """The losses, named ``layer/kind``, added up over layers."""
+    kinds = dict.fromkeys((key.split("/")[1] for key in row), 0.0)
+    for key, value in row.items():
+        kinds[key.split("/")[1]] += value
+    return kinds
 
 
 def levelled(student: VGG, teacher: VGG) -> VGG:

@@ -16,13 +16,13 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from optistyle import files, pictures
 from optistyle.baselines.base import Baseline
 from optistyle.errors import InputError
 from optistyle.pictures import plots
 from optistyle.training.distil import Crops, training_files
+from optistyle.training.progress import Progress
 
 log = logging.getLogger(__name__)
 
@@ -118,7 +118,7 @@ def train(
     rows: list[dict[str, float]] = []
     total = settings.warm_up_steps + settings.steps
     started, device = time.monotonic(), parameters[0].device
-    with tqdm(total=total, initial=first, disable=None if progress else True) as bar:
+    with Progress(total, first, shown=progress) as shown:
         for step in range(first, total):
             content, *rest = (
                 torch.stack([source.plain() for _ in range(settings.batch)]).to(device)
@@ -143,8 +143,7 @@ def train(
             torch.nn.utils.clip_grad_norm_(parameters, 10.0)
             optimiser.step()
             rows.append({name: float(x.detach()) for name, x in parts.items()})
-            bar.set_postfix({n: f"{x:.3g}" for n, x in rows[-1].items()}, refresh=False)
-            bar.update()
+            shown.step(rows[-1])
             done = step + 1
             if done % 100 == 0 or done == total:
                 line = dict(zip(_CLOCK, (done, round(time.monotonic() - started)), strict=True))
