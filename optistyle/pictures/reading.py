@@ -419,6 +419,9 @@ def _upright(samples: np.ndarray, orientation: int) -> np.ndarray:
 
 def _to_srgb(contents: _Contents, job: _Job) -> np.ndarray:
     """The samples, as stored but in sRGB: (H, W, 3) or, with alpha, (H, W, 4), uint8 or uint16."""
+    if contents.icc and contents.icc[36:40] != b"acsp":  # every profile has that there
+        job.taken_as_srgb("colour profile")
+        contents.icc = None
     convert = _deep_to_srgb if contents.deep else _shallow_to_srgb
     samples = convert(contents, job)
     return samples if contents.alpha is None else np.dstack([samples[..., :3], contents.alpha])
