@@ -90,6 +90,23 @@ def test_threads_read_with_their_own_limits_and_change_nothing_of_the_process(
     assert (Image.MAX_IMAGE_PIXELS, list(warnings.filters)) == (limit, filters)
 
 
+@pytest.mark.filterwarnings("error")
+def test_the_limit_of_the_process_counts_for_webp_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pillow's class for WebP compares with it before anyone can ask."""
+    indexed = Image.fromarray(BLOCKS).quantize(16)
+    made = {
+        **{name: saved(RGB, name) for name in ("PNG", "JPEG", "BMP", "JPEG2000", "PPM", "GIF")},
+        **{name: saved(RGB, "TIFF", compression=name) for name in ("raw", "tiff_lzw", "jpeg")},
+        **{f"{name}, indexed": saved(indexed, name) for name in ("GIF", "TIFF", "PNG")},
+    }
+    webp = saved(RGB, "WEBP")
+    expected = {name: read(data).pixels for name, data in made.items()}
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10)
+    for name, data in made.items():
+        assert torch.equal(read(data).pixels, expected[name])
+    assert "PIL.Image.MAX_IMAGE_PIXELS" in refusal(webp)
+
+
 # --- bombs ---
 
 
@@ -163,7 +180,7 @@ def test_a_jpeg_may_lack_its_end_marker_and_its_last_row_of_blocks() -> None:
         assert len(caught) == 1
         assert np.array_equal(values(picture), np.asarray(Image.open(io.BytesIO(data))))
     baseline = saved(tall, "JPEG", quality=90)
-    with pytest.warns(UserWarning, match="at most its last row of blocks"):
+    with pytest.warns(UserWarning, match="last row of blocks may be grey"):
         cut = values(read(baseline[:-12]))
     right = np.asarray(Image.open(io.BytesIO(baseline)))
     assert np.array_equal(cut[:62], right[:62])  # 76 rows are in five rows of blocks
