@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import struct
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,8 @@ from PIL import Image
 from torch import Tensor
 
 from optistyle.errors import InputError, unknown
-from optistyle.files import AnyPath, check_place, write_whole
+from optistyle.files import AnyPath, check_name, check_place, write_whole
+from optistyle.pictures import notes
 from optistyle.pictures.codecs import DEEP_EXTRA, FORMATS, SRGB_PROFILE, deep_codecs
 from optistyle.pictures.picture import Picture
 
@@ -25,28 +26,43 @@ _ROWS = 512  # of a picture, that are rounded at a time
 
 
 def check_writable(path: AnyPath, *, inputs: Iterable[AnyPath] = (), bits: int = 8) -> None:
-    """Raise InputError where `write(path, ..., bits=bits)` would fail or overwrite an input.
+    """Check, before the work starts, that `write(path, ..., bits=bits)` can succeed.
 
-    For before the work starts: the extension and the bits, the folder, its permissions, and
-    whether the path is, by whatever name or link, one of the `inputs`.
+    Args:
+        path: The file to be written.
+        inputs: Files that must not be overwritten, by whatever name or link.
+        bits: Of a sample: 8 or 16.
+
+    Raises:
+        InputError: The name is empty, a folder's or too long; the extension or the bits are not
+            possible; the folder does not exist or may not be written to; or it is an input.
     """
-    _format(Path(path), bits)
-    check_place(Path(path), inputs)
+    _format(check_name(path), bits)
+    check_place(path, inputs)
 
 
 def write(path: AnyPath, picture: Picture | Tensor, *, bits: int = 8, quality: int = 95) -> None:
     """Write a picture, or its pixels alone, in the format that the extension names.
 
-    Samples are rounded to the nearest step, halves up, and clamped.  `bits` is 8, or 16 for PNG
-    and TIFF; `quality`, 1 to 100, is for JPEG (4:4:4) and WebP.  Every file holds an sRGB profile
-    and no EXIF, and the same picture gives the same bytes.  Alpha, of the size of the pixels, is
-    written too; JPEG, which has none, gets the picture on white.  The file appears whole or not
-    at all: it is written under another name in its folder, then moved (to the target of a link).
+    Samples are rounded to the nearest step, halves up, and clamped.  Every file holds an sRGB
+    profile, and the same picture gives the same bytes.  Alpha, of the size of the pixels, is
+    written too; JPEG, which has none, gets the picture on white.  The picture's notes (date,
+    author, copyright) are written as EXIF, and nothing else is.  The file appears whole or not at
+    all: it is written under another name in its folder, then moved (to the target of a link).
 
-    Raises InputError as `check_writable` does, for a quality out of range, for a side longer than
-    JPEG and WebP allow, and where the disk refuses; ValueError for NaN and for other shapes.
+    Args:
+        path: The file; its extension names the format.
+        picture: A picture, or its pixels (1, 3, H, W) in [0, 1].
+        bits: 8, or 16 for PNG and TIFF.
+        quality: 1 to 100, for JPEG (4:4:4) and WebP.
+
+    Raises:
+        InputError: As `check_writable`; the quality is out of range; a side is longer than JPEG
+            and WebP allow; or the disk refuses.
+        ValueError: The picture holds NaN or has another shape, or its notes have other names or
+            another form of date.
     """
-    path = Path(path)
+    path = check_name(path)
     name = _format(path, bits)
     if not 1 <= quality <= 100:
         raise InputError(f"quality {quality} is out of range (allowed: 1 to 100)")
@@ -61,8 +77,9 @@ def write(path: AnyPath, picture: Picture | Tensor, *, bits: int = 8, quality: i
     data = encode(picture, name, bits=bits, quality=quality)
     try:
         write_whole(path.resolve(), data)
-    except OSError as error:
-        raise InputError(f"{path} cannot be written: {error.strerror or error}") from error
+    except (OSError, RuntimeError) as error:  # RuntimeError: links in a circle, before Python 3.13
+        reason = getattr(error, "strerror", None) or error
+        raise InputError(f"{path} cannot be written: {reason}") from error
 
 
 def encode(
@@ -77,7 +94,10 @@ def encode(
         white = 1 + (pixels - 1) * alpha
         pixels = white if name == "JPEG" else torch.cat([pixels, alpha], 1)
     samples = _samples(pixels, bits)
-    return _encode_deep(samples, name) if bits == 16 else _encode(samples, name, quality)
+    notes.check(picture.notes)
+    if bits == 16:
+        return _encode_deep(samples, name, picture.notes)
+    return _encode(samples, name, quality, picture.notes)
 
 
 def to_uint8(pixels: Tensor) -> np.ndarray:
@@ -104,7 +124,8 @@ def _format(path: Path, bits: int) -> str:
     """The format to write, checked."""
     name = FORMATS.get(path.suffix.lower())
     if name is None:
-        raise unknown("extension of the output", path.suffix, FORMATS)
+        error = unknown("extension of the output", path.suffix, FORMATS)
+        raise InputError(f"{error}: name a JPEG, PNG, TIFF or WebP file")
     if bits not in (8, 16):
         raise InputError(f"{bits} bits for {path} (allowed: 8, 16)")
     if bits == 16 and name not in _DEEP_FORMATS:
@@ -114,24 +135,26 @@ def _format(path: Path, bits: int) -> str:
     return name
 
 
-def _encode(samples: np.ndarray, name: str, quality: int) -> bytes:
+def _encode(samples: np.ndarray, name: str, quality: int, said: Mapping[str, str]) -> bytes:
     options: dict[str, dict[str, Any]] = {
         "JPEG": {"quality": quality, "subsampling": "4:4:4"},
         "PNG": {},
         "TIFF": {"compression": "tiff_adobe_deflate"},
         "WEBP": {"quality": quality, "exact": True},  # exact: colours under transparency too
     }
+    if name != "TIFF" and (exif := notes.to_exif(said)):
+        options[name]["exif"] = b"Exif\0\0" + exif
     file = io.BytesIO()
     Image.fromarray(samples).save(file, name, icc_profile=SRGB_PROFILE, **options[name])
-    return file.getvalue()
+    return notes.into_tiff(file.getvalue(), said) if name == "TIFF" else file.getvalue()
 
 
-def _encode_deep(samples: np.ndarray, name: str) -> bytes:
+def _encode_deep(samples: np.ndarray, name: str, said: Mapping[str, str]) -> bytes:
     codecs = deep_codecs()
     assert codecs is not None
     imagecodecs, tifffile = codecs
     if name == "PNG":
-        return _with_profile(imagecodecs.png_encode(samples))
+        return _with_chunks(imagecodecs.png_encode(samples), notes.to_exif(said))
     file = io.BytesIO()
     tifffile.imwrite(
         file,
@@ -144,11 +167,16 @@ def _encode_deep(samples: np.ndarray, name: str) -> bytes:
         metadata=None,
         software=False,
     )
-    return file.getvalue()
+    return notes.into_tiff(file.getvalue(), said)
 
 
-def _with_profile(png: bytes) -> bytes:
-    """A PNG with the sRGB profile in an iCCP chunk, after the signature and IHDR of 33 bytes."""
-    chunk = b"iCCPsRGB\0\0" + zlib.compress(SRGB_PROFILE)
-    framed = struct.pack(">I", len(chunk) - 4) + chunk + struct.pack(">I", zlib.crc32(chunk))
-    return png[:33] + framed + png[33:]
+def _with_chunks(png: bytes, exif: bytes) -> bytes:
+    """A PNG with the sRGB profile and, if any, EXIF, after the signature and IHDR of 33 bytes."""
+    chunks = _chunk(b"iCCP", b"sRGB\0\0" + zlib.compress(SRGB_PROFILE))
+    if exif:
+        chunks += _chunk(b"eXIf", exif)
+    return png[:33] + chunks + png[33:]
+
+
+def _chunk(kind: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
