@@ -146,7 +146,11 @@ class Recipe:
         OFF,
         Word((OFF, *COLOR_MODES), {None: OFF}),
         "Style",
-        "Keep the photograph's colours, by this method.",
+        "Keep the photograph's colours. luminance, the recommended method, gives the result the "
+        "photograph's colour at every pixel. histogram and covariance recolour the painting "
+        "before the run: strokes then have colours of the photograph, but not always in its "
+        "places. covariance keeps the painting's harmony, histogram follows the photograph more "
+        "closely.",
         common=True,
     )
 

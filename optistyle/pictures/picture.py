@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 from torch.nn import functional
+
+from optistyle.pictures.codecs import SRGB_PROFILE
+
+_ROWS = 512  # of a picture that are rounded at a time
 
 
 @dataclass(frozen=True)
@@ -27,10 +34,11 @@ class Picture:
                 raise ValueError(f"expected a tensor of shape {expected}, got {got}")
 
     def _repr_png_(self) -> bytes:
-        """A notebook shows the picture by itself."""
-        from optistyle.pictures.writing import encode
-
-        return encode(self)
+        """Return the picture as the PNG that a notebook shows."""
+        pixels = self.pixels if self.alpha is None else torch.cat([self.pixels, self.alpha], 1)
+        file = io.BytesIO()
+        Image.fromarray(to_uint8(pixels)).save(file, "PNG", icc_profile=SRGB_PROFILE)
+        return file.getvalue()
 
     @property
     def height(self) -> int:
@@ -66,6 +74,27 @@ def _narrowed(samples: Tensor) -> Tensor:
 
 def _widened(samples: Tensor) -> Tensor:
     return samples.float().div_(255) if samples.dtype == torch.uint8 else samples
+
+
+def to_uint8(pixels: Tensor) -> np.ndarray:
+    """Round (1, C, H, W) in [0, 1] to (H, W, C) uint8: to nearest, halves up, and clamped."""
+    return to_samples(pixels, 8)
+
+
+def to_samples(pixels: Tensor, bits: int) -> np.ndarray:
+    """Round (1, C, H, W) in [0, 1] to (H, W, C) of 8 or 16 bits, as `to_uint8` does."""
+    if pixels.dim() != 4 or pixels.shape[0] != 1:
+        raise ValueError(f"expected one picture (1, C, H, W), got {tuple(pixels.shape)}")
+    if pixels.isnan().any():
+        raise ValueError("the picture holds NaN")
+    limit, kind = 2**bits - 1, np.uint8 if bits == 8 else np.uint16
+
+    def rounded(rows: Tensor) -> np.ndarray:
+        samples = rows.cpu().float().permute(1, 2, 0).mul(limit).add_(0.5).floor_()
+        return samples.clamp_(0, limit).numpy().astype(kind, order="C")
+
+    # A few rows at a time: a second copy of a huge picture in float32 takes much memory.
+    return np.concatenate([rounded(rows) for rows in pixels.detach()[0].split(_ROWS, 1)])
 
 
 def resize(pixels: Tensor, size: tuple[int, int]) -> Tensor:

@@ -18,11 +18,10 @@ from optistyle.errors import InputError, unknown
 from optistyle.files import AnyPath, check_name, check_place, write_whole
 from optistyle.pictures import notes
 from optistyle.pictures.codecs import DEEP_EXTRA, FORMATS, SRGB_PROFILE, deep_codecs
-from optistyle.pictures.picture import Picture
+from optistyle.pictures.picture import Picture, to_samples
 
 _DEEP_FORMATS = ("PNG", "TIFF")
 _LONGEST_SIDE = {"JPEG": 65_535, "WEBP": 16_383}
-_ROWS = 512  # of a picture, that are rounded at a time
 
 
 def check_writable(path: AnyPath, *, inputs: Iterable[AnyPath] = (), bits: int = 8) -> None:
@@ -93,31 +92,11 @@ def encode(
         alpha = alpha.detach().cpu().float()
         white = 1 + (pixels - 1) * alpha
         pixels = white if name == "JPEG" else torch.cat([pixels, alpha], 1)
-    samples = _samples(pixels, bits)
+    samples = to_samples(pixels, bits)
     notes.check(picture.notes)
     if bits == 16:
         return _encode_deep(samples, name, picture.notes)
     return _encode(samples, name, quality, picture.notes)
-
-
-def to_uint8(pixels: Tensor) -> np.ndarray:
-    """(1, C, H, W) in [0, 1] -> (H, W, C) uint8, rounded to nearest, halves up, and clamped."""
-    return _samples(pixels, 8)
-
-
-def _samples(pixels: Tensor, bits: int) -> np.ndarray:
-    if pixels.dim() != 4 or pixels.shape[0] != 1:
-        raise ValueError(f"expected one picture (1, C, H, W), got {tuple(pixels.shape)}")
-    if pixels.isnan().any():
-        raise ValueError("the picture holds NaN")
-    limit, kind = 2**bits - 1, np.uint8 if bits == 8 else np.uint16
-
-    def rounded(rows: Tensor) -> np.ndarray:
-        samples = rows.cpu().float().permute(1, 2, 0).mul(limit).add_(0.5).floor_()
-        return samples.clamp_(0, limit).numpy().astype(kind, order="C")
-
-    # Some rows at a time: of a huge picture a second one in float32 is much.
-    return np.concatenate([rounded(rows) for rows in pixels.detach()[0].split(_ROWS, 1)])
 
 
 def _format(path: Path, bits: int) -> str:
