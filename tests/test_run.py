@@ -258,6 +258,26 @@ def test_colours_of_transparent_pixels_are_not_taken(tiny: VGG, picture: Make) -
     assert torch.equal(*(run.inputs.styles[0].picture.pixels for run in runs))
 
 
+def test_grey_pictures_give_a_grey_one(tiny: VGG, picture: Make) -> None:
+    content, style = (picture(32, 40, seed)[:, :1].expand(-1, 3, -1, -1) for seed in (1, 2))
+    result = stylize(content, style, NEAR, encoder=tiny)
+    assert torch.equal(result.image[:, 0], result.image[:, 1])
+    assert torch.equal(result.image[:, 0], result.image[:, 2])
+    coloured = stylize(content, [style, picture(32, 32, 3)], NEAR, encoder=tiny)
+    assert not torch.allclose(coloured.image[:, 0], coloured.image[:, 1], atol=0.02)
+
+
+def test_notes_of_the_photograph_come_along(tiny: VGG, picture: Make, tmp_path: Path) -> None:
+    notes = {"author": "Ada", "copyright": "CC0"}
+    content = Picture(picture(32, 40), None, notes)
+    result = stylize(
+        content, Picture(picture(32, 32), None, {"author": "Vincent"}), NEAR, encoder=tiny
+    )
+    assert result.picture.notes == notes
+    result.save(tmp_path / "out.png")
+    assert pictures.read(tmp_path / "out.png").notes == notes
+
+
 # --- stopping and going on ---
 
 

@@ -53,7 +53,7 @@ class Stored:
     """A picture in a quarter of the memory: in 8 bits a sample, where those give it exactly."""
 
     def __init__(self, picture: Picture) -> None:
-        self.height, self.width = picture.height, picture.width
+        self.height, self.width, self.notes = picture.height, picture.width, picture.notes
         self._pixels = _narrowed(picture.pixels)
         self._alpha = None if picture.alpha is None else _narrowed(picture.alpha)
 
@@ -64,7 +64,7 @@ class Stored:
     @property
     def picture(self) -> Picture:
         """As it was, made anew."""
-        return Picture(_widened(self._pixels), self.alpha)
+        return Picture(_widened(self._pixels), self.alpha, self.notes)
 
 
 def _narrowed(samples: Tensor) -> Tensor:

@@ -76,7 +76,10 @@ def build(
 
 
 def finished(image: Tensor, inputs: Inputs, plan: Plan, size: tuple[int, int]) -> Picture:
-    """The picture to save: resized, with the content's alpha and, if asked for, its colours.
+    """The picture to save: resized, with the content's alpha and notes.
+
+    It has the content's colours where the recipe asks for them, and is grey where the content and
+    all styles are.
 
     Args:
         image: (1, 3, h, w) in [0, 1], on any device.
@@ -86,7 +89,10 @@ def finished(image: Tensor, inputs: Inputs, plan: Plan, size: tuple[int, int]) -
     if plan.recipe.original_colors == "luminance":
         content = inputs.content.picture.pixels
         pixels = colors.keep_luminance(pixels, pictures.resize(content, size))
-    return Picture(pixels, None if alpha is None else pictures.resize(alpha, size))
+    elif inputs.grey:
+        pixels = colors.to_grey(pixels)
+    alpha = None if alpha is None else pictures.resize(alpha, size)
+    return Picture(pixels, alpha, inputs.content.notes)
 
 
 def identify(
