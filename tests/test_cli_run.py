@@ -15,6 +15,10 @@ from conftest import bfloat16
 from PIL import Image
 
 from optistyle import files, pictures
+from optistyle.cli.painting import introduction
+from optistyle.recipes import Recipe
+
+PAIR = ("run", "content.png", "style.png", *FAST)
 
 
 def test_run_writes_picture_and_manifest(folder: Path) -> None:
@@ -22,11 +26,12 @@ def test_run_writes_picture_and_manifest(folder: Path) -> None:
     assert result.exit_code == 0, result.output
     assert re.fullmatch(r"out\.png  \(32x21, \d+ s\)\n", result.stdout)
     lines = result.stderr.splitlines()
-    assert lines[0] == "optistyle: encoder slim"
+    assert lines[0] == "optistyle: painting content.png in the style of style.png"
+    assert lines[1] == "optistyle: encoder slim"
     assert re.fullmatch(
-        r"optistyle: plan: 32x21 px whole, about \d\.\d GB of memory and \d+ s", lines[1]
+        r"optistyle: plan: 32x21 px whole, about \d\.\d GB of memory and \d+ s", lines[2]
     )
-    assert lines[2].startswith("scale 1/1 (32x21)  iteration 1/2  total")
+    assert lines[3].startswith("scale 1/1 (32x21)  iteration 1/2  total")
     assert lines[-1].endswith("0 s left")
     assert set(contents(folder)) == {"content.png", "style.png", "out.png", "out.json"}
     manifest = json.loads((folder / "out.json").read_text())
@@ -63,10 +68,14 @@ def test_tiles_are_recorded_and_repeated(folder: Path) -> None:
 def test_tiles_that_cannot_be(folder: Path, command: str, monkeypatch: pytest.MonkeyPatch) -> None:
     pair = (command, "content.png", "style.png", *FAST)
     assert "a tile of 64 px is smaller than the 80 px" in refused(folder, *pair, "--tile", "64")
-    line = "'big' is not a whole number, nor 'auto', 'off'"
+    line = "tile is 'big'; give a whole number, 1 or more px, or auto, or off"
     assert line in refused(folder, *pair, "--tile", "big")
-    assert "tile is 0; it must be auto, off or" in refused(folder, *pair, "--tile", "0")
-    assert "history is -1; it must be auto or" in refused(folder, *pair, "--history", "-1")
+    assert "tile is 0; give a whole number, 1 or more px, or auto, or off" in refused(
+        folder, *pair, "--tile", "0"
+    )
+    assert "history is -1; give a whole number, 1 or more, or auto" in refused(
+        folder, *pair, "--history", "-1"
+    )
     monkeypatch.setattr("optistyle.machine.memory.free", lambda device: 60_000_000)
     line = refused(folder, *pair, "--size", "4000", "--tile", "off")
     assert re.search(r"4000x2667 px takes about .*--size \d+ would fit, or --tile auto may$", line)
@@ -81,7 +90,7 @@ def test_quiet(folder: Path) -> None:
 def test_auto_says_how_to_get_the_other(folder: Path) -> None:
     arguments = [*FAST[2:], "-o", "a.png"]
     result = optistyle("run", "content.png", "style.png", *arguments)
-    assert result.stderr.splitlines()[0] == (
+    assert result.stderr.splitlines()[1] == (
         "optistyle: encoder slim, the fast one for CPUs (the real VGG-19: --encoder vgg19)"
     )
 
@@ -166,7 +175,59 @@ def test_warnings_are_one_line(folder: Path) -> None:
     assert result.exit_code == 0, result.output
     line = "optistyle: profile.png has a damaged colour profile; taken as sRGB"
     assert result.stderr.splitlines()[0] == line
-    assert optistyle(*arguments, "--quiet").output == ""
+    assert optistyle(*arguments, "--quiet", "--force").output == ""
     with warnings.catch_warnings(record=True) as caught:  # and Python's own way is as it was
         warnings.warn("still here", stacklevel=1)
     assert len(caught) == 1
+
+
+# --- who is who ---
+
+
+@pytest.mark.parametrize(
+    ("styles", "weights", "text"),
+    [
+        (1, (), "a"),
+        (2, (), "a (1/2) and b (1/2)"),
+        (2, (2.0, 1.0), "a (2/3) and b (1/3)"),
+        (3, (0.1, 0.2, 0.3), "a (1/6), b (1/3) and c (1/2)"),
+        (2, (7.0, 93.0), "a (7 %) and b (93 %)"),
+        (6, (), "a (1/6), b (1/6), c (1/6), d (1/6) and 2 more images"),
+    ],
+)
+def test_introduction(styles: int, weights: tuple[float, ...], text: str) -> None:
+    paths = [Path(name) for name in "abcdef"[:styles]]
+    said = introduction("p.jpg", paths, Recipe(style_weights=weights))
+    assert said == f"painting p.jpg in the style of {text}"
+
+
+# --- strength and stroke ---
+
+
+def test_strength_moves_beta(folder: Path) -> None:
+    for given, beta in (("soft", 1e6), ("bold", 1e8), ("3", 3e7)):
+        assert paint("--strength", given, "--force").exit_code == 0
+        assert json.loads(Path("out.json").read_text())["recipe"]["beta"] == beta
+    line = refused(folder, *PAIR, "--strength", "2", "--beta", "3")
+    assert line == "optistyle: --strength sets --beta as well: give one of them"
+    for wrong in ("-1", "inf", "nan", "strong"):
+        line = refused(folder, *PAIR, "--strength", wrong)
+        assert line.endswith("give soft, balanced, bold, or a number above 0")
+
+
+def test_stroke_moves_scales_and_is_repeated(folder: Path) -> None:
+    size = ("--size", "181", "--iterations", "1")
+    assert paint(*size, "--stroke", "45.25").exit_code == 0
+    recipe = json.loads(Path("out.json").read_text())["recipe"]
+    assert (recipe["scales"], recipe["style_scale"]) == ([128, 181], 1.0)
+    assert optistyle("run", "--from", "out.json").exit_code == 0
+    assert Path("out-again.png").read_bytes() == Path("out.png").read_bytes()
+    for option, value in (("--scales", "128,181"), ("--style-scale", "2")):
+        line = refused(folder, *PAIR, "--stroke", "9", option, value)
+        assert line == f"optistyle: --stroke sets {option} as well: give one of them"
+    for wrong in ("0", "nan"):
+        assert "give a number of pixels above 0" in refused(
+            folder, *PAIR, "-o", "x.png", "--stroke", wrong
+        )
+    result = optistyle("plan", *PAIR[1:], "--stroke", "9", "--strength", "soft")
+    assert result.exit_code == 0, result.output

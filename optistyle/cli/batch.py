@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -26,6 +27,9 @@ from optistyle.cli.painting import (
 from optistyle.errors import InputError
 from optistyle.files import digest
 from optistyle.machine import torchrun
+
+if TYPE_CHECKING:
+    from optistyle.encoders.vgg import VGG
 
 
 def files_of(content: str) -> list[Path] | None:
@@ -85,48 +89,60 @@ def paint_all(
     from optistyle.run import load_encoder, resolved
 
     folder = _folder(name, contents, output)
-    if not order.quiet:
-        say(introduction(f"{len(contents)} images of {name}", order.styles, order.recipe))
+    introduced = introduction(f"{len(contents)} images of {name}", order.styles, order.recipe)
     for style in order.styles:
         pictures.read(style)
     order = replace(order, sources=(*order.sources, *contents), recipe=resolved(order.recipe))
     todo, finished = _sorted(outputs_of(contents, folder), order, stroke)
-    folder.mkdir(parents=True, exist_ok=True)
     encoder = load_encoder(order.recipe) if todo else None
-    failed = 0
+    folder.mkdir(parents=True, exist_ok=True)
+    if not order.quiet:
+        say(introduced)
+    painted = failed = 0
     try:
-        for index, (content, target, resume) in enumerate(todo):
-            if not order.quiet:
-                say(f"{index + 1}/{len(todo)}: {content}")
-            try:
-                with Interrupts() as interrupts:
-                    recipe = stroked(order.recipe, stroke, content)
-                    own = replace(order, recipe=recipe, resume=resume)
-                    check(target, own)
-                    announce = index == 0
-                    line = paint(
-                        content, target, own, interrupts, encoder=encoder, announce=announce
-                    )
-            except Exception as error:  # whatever is wrong with one, the others are painted
-                if isinstance(error, StoppedError):
-                    raise
-                failed += 1
-                line = " ".join(str(error).split())
-                if not isinstance(error, InputError):
-                    line = f"{type(error).__name__}: {line}"
-                say(line if line.startswith(str(content)) else f"{content}: {line}")
-            else:
-                if not order.quiet:
-                    click.echo(line)
+        for index, (content, target, resume) in enumerate(todo, 1):
+            opening: str | None = f"{index}/{len(todo)}: {content}"
+            if painted and not order.quiet:
+                say(str(opening))
+            if painted or order.quiet:  # the first picture's plan stands for all
+                opening = None
+            own = replace(order, resume=resume)
+            line = _attempt(content, target, own, stroke, encoder, opening)
+            painted, failed = painted + (line is not None), failed + (line is None)
+            if line is not None and not order.quiet:
+                click.echo(line)
     except (KeyboardInterrupt, StoppedError):
-        done = len(finished) + index - failed
+        done = len(finished) + painted
         say(f"interrupted: {done} of {len(contents)} are finished; the same command goes on")
         torchrun.end(130)
     if not order.quiet:
-        painted = len(todo) - failed
         say(f"{painted} painted, {len(finished)} finished before, {failed} failed")
     if failed:
         torchrun.end(1)
+
+
+def _attempt(
+    content: Path,
+    target: Path,
+    order: Order,
+    stroke: float | None,
+    encoder: VGG | None,
+    opening: str | None,
+) -> str | None:
+    """Paint one content; say why, and return None, where that fails."""
+    try:
+        with Interrupts() as interrupts:
+            order = replace(order, recipe=stroked(order.recipe, stroke, content))
+            check(target, order)
+            return paint(content, target, order, interrupts, encoder=encoder, opening=opening)
+    except StoppedError:
+        raise
+    except Exception as error:  # whatever is wrong with one, the others are painted
+        line = " ".join(str(error).split())
+        if not isinstance(error, InputError):
+            line = f"{type(error).__name__}: {line}"
+        say(line if line.startswith(str(content)) else f"{content}: {line}")
+        return None
 
 
 def _folder(name: str, contents: Sequence[Path], output: str | None) -> Path:

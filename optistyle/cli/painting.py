@@ -130,6 +130,7 @@ class Interrupts:
 def introduction(content: str, styles: Sequence[Path], recipe: Recipe) -> str:
     """``painting a.jpg in the style of b.jpg (2/3) and c.jpg (1/3)``."""
     names = [str(path) for path in styles]
+    recipe.shares(len(names))  # checks their number
     if len(names) > 1:
         shares = _spelled(recipe, len(names))
         names = [f"{name} ({share})" for name, share in zip(names, shares, strict=True)]
@@ -141,7 +142,6 @@ def introduction(content: str, styles: Sequence[Path], recipe: Recipe) -> str:
 
 def _spelled(recipe: Recipe, count: int) -> list[str]:
     """Every style's share: as fractions where all are small ones, else in percent."""
-    recipe.shares(count)  # checks their number
     weights = [Fraction(str(weight)) for weight in recipe.style_weights or (1.0,) * count]
     shares = [weight / sum(weights) for weight in weights]
     if all(share.denominator <= _LARGEST_DENOMINATOR for share in shares):
@@ -222,7 +222,7 @@ def paint(
     interrupts: Interrupts,
     *,
     encoder: Encoder | None = None,
-    announce: bool = True,
+    opening: str | None = None,
 ) -> str:
     """Paint one picture and write it.
 
@@ -232,7 +232,8 @@ def paint(
         order: the settings.
         interrupts: of Ctrl-C, which ends the picture early.
         encoder: one that is loaded already.
-        announce: whether the encoder and the plan are said.
+        opening: what is said first, before the encoder and the plan; None says none of these. It
+            waits until all input has been checked, so that an error is one line.
 
     Returns:
         One line that says what was written.
@@ -241,11 +242,12 @@ def paint(
         InputError: anything that cannot be used.
         StoppedError: Ctrl-C, or a lost rank.
     """
+    import torch
+
     from optistyle import encoders
     from optistyle.machine import heap
     from optistyle.run import Run, versions
 
-    announce = announce and not order.quiet
     job = Run(
         content,
         order.styles,
@@ -258,16 +260,23 @@ def paint(
     if job.encoder.device.type == "cpu":
         heap.keep()
     observers = _observers(job, output, order)
-    if output is not None:
-        _resume(job, beside(output)[1], order)
-    if order.earlier is not None and order.earlier.versions != versions() and announce:
-        path = order.earlier.path
-        say(f"{path} is of other versions of optistyle or its libraries: not bit for bit")
-    if order.recipe.weights is None and announce:
-        say(encoders.choose(order.recipe.encoder, job.encoder.device)[1])
+    checkpoint = None if output is None else beside(output)[1]
+    fresh = order.resume and checkpoint is not None and not checkpoint.exists()
+    if order.resume and checkpoint is not None and not fresh:
+        # Sums in another order round differently.
+        torch.set_num_threads(job.resume(checkpoint))
+    if opening is not None:
+        say(opening)
+        if fresh:
+            say(f"no checkpoint {checkpoint}: starting from the beginning")
+        if order.earlier is not None and order.earlier.versions != versions():
+            path = order.earlier.path
+            say(f"{path} is of other versions of optistyle or its libraries: not bit for bit")
+        if order.recipe.weights is None:
+            say(encoders.choose(order.recipe.encoder, job.encoder.device)[1])
     loss: LostError | None = None
     try:
-        if announce:
+        if opening is not None:
             say(f"plan: {job.forecast()}")
         job.finish(observers)
         interrupts.ignore()
@@ -299,15 +308,6 @@ def _observers(job: Run, output: Path | None, order: Order) -> list[Any]:
             observers.append(Snapshots(output, order.snapshot_every, order.sources))
         observers.append(Checkpoints(beside(output)[1], job.identity, order.checkpoint_every))
     return observers
-
-
-def _resume(job: Run, checkpoint: Path, order: Order) -> None:
-    import torch
-
-    if order.resume and checkpoint.exists():
-        torch.set_num_threads(job.resume(checkpoint))  # sums in another order round differently
-    elif order.resume and not order.quiet:
-        say(f"no checkpoint {checkpoint}: starting from the beginning")
 
 
 def _write(job: Run, result: Result, output: Path | None, bits: int) -> None:

@@ -198,13 +198,12 @@ def _run_one(
     ):
         if torchrun.leads():
             check(target, order)
-        if not order.quiet:
-            name = "stdin" if content == _STREAM else content
-            say(introduction(name, order.styles, order.recipe))
         picture = from_stdin() if content == _STREAM else Path(content)
         order = replace(order, recipe=stroked(order.recipe, stroke, picture), ranks=ranks)
+        name = "stdin" if content == _STREAM else content
+        opening = None if order.quiet else introduction(name, order.styles, order.recipe)
         try:
-            line = paint(picture, target, order, interrupts)
+            line = paint(picture, target, order, interrupts, opening=opening)
         except StoppedError as stopped:
             kept = f": {target} holds the picture so far; --resume goes on"
             say(f"{stopped}{kept if stopped.kept else '; nothing was written'}")
