@@ -1003,7 +1003,7 @@ def train_slim(
 
     from optistyle import files
     from optistyle.encoders import load
-    from optistyle.training.distil import Settings, distil, save
+    from optistyle.training.slim import Settings, distil, save
 
     files.check_place(output)
     settings = Settings(seed=seed)
