@@ -29,7 +29,7 @@ from optistyle.files import digest
 from optistyle.machine import torchrun
 
 if TYPE_CHECKING:
-    from optistyle.encoders.vgg import VGG
+    from optistyle.encoders.base import Encoder
 
 
 def files_of(content: str) -> list[Path] | None:
@@ -126,7 +126,7 @@ def _attempt(
     target: Path,
     order: Order,
     stroke: float | None,
-    encoder: VGG | None,
+    encoder: Encoder | None,
     opening: str | None,
 ) -> str | None:
     """Paint one content; say why, and return None, where that fails."""

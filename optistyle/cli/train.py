@@ -95,7 +95,7 @@ def slim(
     """Distil the real VGG-19 into the slim encoder, on the images under FOLDERS."""
     from optistyle import files
     from optistyle.encoders import load
-    from optistyle.training.distil import Settings, distil, save
+    from optistyle.training.slim import Settings, distil, save
 
     files.check_place(output)
     settings = Settings(seed=seed)

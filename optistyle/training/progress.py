@@ -12,6 +12,8 @@ from tqdm import tqdm
 
 #: Seconds between two plain lines.
 _EVERY = 30.0
+#: Losses that are shown: a line has no room for the slim encoder's sixteen.
+_SHOWN = 5
 
 
 class Progress:
@@ -42,7 +44,8 @@ class Progress:
     def step(self, losses: Mapping[str, float]) -> None:
         """Count a step, with its losses by name."""
         self._step += 1
-        self._bar.set_postfix({name: f"{x:.3g}" for name, x in losses.items()}, refresh=False)
+        spelled = {name: f"{x:.3g}" for name, x in list(losses.items())[:_SHOWN]}
+        self._bar.set_postfix(spelled, refresh=False)
         self._bar.update()
         now = time.monotonic()
         last = self._step == self._total
@@ -50,7 +53,7 @@ class Progress:
             return
         self._written = now
         each = (now - self._begun) / (self._step - self._first)
-        shown = "  ".join(f"{name} {x:.3g}" for name, x in losses.items())
+        shown = "  ".join(f"{name} {x}" for name, x in spelled.items())
         print(
             f"step {self._step}/{self._total}  {shown}  {now - self._begun:.0f} s, "
             f"{each * (self._total - self._step):.0f} s left",
