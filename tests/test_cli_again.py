@@ -183,7 +183,7 @@ def test_ctrl_c_before_there_is_a_picture(folder: Path, monkeypatch: pytest.Monk
     def pressed(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("optistyle.run.runner.load_encoder", pressed)
+    monkeypatch.setattr("optistyle.run.plan.load_encoder", pressed)
     before = contents(folder)
     result = paint()
     assert result.exit_code == 130
@@ -205,6 +205,16 @@ def test_resume_another_run(folder: Path, monkeypatch: pytest.MonkeyPatch) -> No
     Path("out.png.checkpoint").write_bytes(b"damaged")
     line = refused(folder, "run", "content.png", "style.png", *FAST, "--resume")
     assert "not a checkpoint that can be read" in line
+
+
+def test_resume_in_tiles(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As after running out of memory: a checkpoint fits another plan."""
+    with monkeypatch.context() as patch:
+        patch.setattr("optistyle.run.Run.result", lambda run: 1 / 0)  # a crash at the end
+        assert isinstance(paint("--checkpoint-every", "0").exception, ZeroDivisionError)
+    result = paint("--resume", "--tile", "96", "--history", "3")
+    assert result.exit_code == 0, result.output
+    assert len(json.loads(Path("out.json").read_text())["trace"]) == 2
 
 
 # --- what is there already ---
@@ -245,25 +255,31 @@ def test_a_baseline_keeps_the_output_of_a_run(folder: Path) -> None:
 
 def test_other_settings_do_not_inherit_the_plan(folder: Path) -> None:
     """Tile and history were chosen for a small picture: a large one chooses anew."""
-    small = ("--size", "320", "--tile", "96", "--history", "3")
-    assert paint(*small, "-o", "small.png").exit_code == 0
+    assert paint("-o", "small.png").exit_code == 0
     record = json.loads(Path("small.json").read_text())
-    plan = {name: record["recipe"][name] for name in ("tile", "history", "kernels")}
-    assert (plan["tile"], plan["history"]) == (96, 3)
-    earlier = Manifest.read(Path("small.json"))
-    assert earlier.planned(earlier.recipe).tile == 96
-    larger = earlier.planned(changed(earlier.recipe, {"size": "8192"}))
-    assert (larger.tile, larger.history, larger.kernels) == ("auto", "auto", "auto")
-    # What is recorded as asked for is kept, beside the plan.
-    record["recipe"] |= {"tile": 128, "history": "auto", "kernels": "auto"}
-    Path("asked.json").write_text(json.dumps({**record, "plan": plan}))
-    earlier = Manifest.read(Path("asked.json"))
-    assert earlier.planned(earlier.recipe).history == 3
-    larger = earlier.planned(changed(earlier.recipe, {"size": "8192"}))
-    assert (larger.tile, larger.history) == (128, "auto")
-    # A run of another size chooses its own.
-    assert optistyle("run", "--from", "small.json", "--size", "32", "-o", "x.png").exit_code == 0
-    assert json.loads(Path("x.json").read_text())["recipe"]["tile"] != 96
+    record["plan"] |= {"tile": "off", "history": 3}
+    Path("small.json").write_text(json.dumps(record))
+    repeated = ["run", "--from", "small.json", "-q", "-o"]
+    assert optistyle(*repeated, "again.png").exit_code == 0
+    again = json.loads(Path("again.json").read_text())
+    assert (again["recipe"]["history"], again["plan"]["history"]) == ("auto", 3)
+    assert optistyle(*repeated, "other.png", "--iterations", "1").exit_code == 0
+    other = json.loads(Path("other.json").read_text())
+    assert (other["recipe"]["history"], other["plan"]["history"]) == ("auto", 5)
+
+
+def test_manifests_without_a_plan(folder: Path) -> None:
+    """Older ones record the plan's choices among the settings."""
+    assert paint("-o", "small.png").exit_code == 0
+    record = json.loads(Path("small.json").read_text())
+    plan = {"tile": 96, "history": 3, "kernels": "torch"}
+    del record["plan"]
+    record["recipe"] |= plan
+    Path("old.json").write_text(json.dumps(record))
+    earlier = Manifest.read(Path("old.json"))
+    assert earlier.recipe.tile == earlier.recipe.history == "auto"
+    assert earlier.plan_for(earlier.recipe) == plan
+    assert earlier.plan_for(changed(earlier.recipe, {"size": "8192"})) == {}
 
 
 def test_original_colors_can_be_undone(folder: Path) -> None:

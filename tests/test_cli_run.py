@@ -55,13 +55,16 @@ def test_tiles_are_recorded_and_repeated(folder: Path) -> None:
     size = ("--size", "320")
     assert paint(*size, "--tile", "96", "-o", "tiled.png").exit_code == 0
     assert paint(*size, "-o", "whole.png").exit_code == 0
-    recipe = json.loads((folder / "tiled.json").read_text())["recipe"]
-    assert (recipe["tile"], recipe["history"]) == (96, 5)
+    tiled_run = json.loads((folder / "tiled.json").read_text())
+    recipe = tiled_run["recipe"]
+    assert (recipe["tile"], recipe["history"]) == (96, "auto")
+    assert (tiled_run["plan"]["tile"], tiled_run["plan"]["history"]) == (96, 5)
     tiled, whole = (pictures.read(f"{name}.png").pixels for name in ("tiled", "whole"))
     assert (tiled - whole).abs().max() < 2 / 255
     assert optistyle("run", "--from", "tiled.json", "-o", "again.png").exit_code == 0
     assert files.digest("again.png") == files.digest("tiled.png")
-    assert json.loads((folder / "again.json").read_text())["recipe"] == recipe
+    again = json.loads((folder / "again.json").read_text())
+    assert (again["recipe"], again["plan"]) == (recipe, tiled_run["plan"])
 
 
 @pytest.mark.parametrize("command", ["run", "plan"])

@@ -9,7 +9,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -43,7 +43,8 @@ class Order:
         resume: go on from a checkpoint. force: overwrite existing outputs.
         checkpoint_every: seconds. snapshot_every: iterations, or None.
         quiet: whether only errors are said.
-        earlier: the manifest that ``--from`` names.
+        earlier: the manifest that ``--from`` names. plan: its tile, history and kernels, where all
+            settings are the same; they are not recorded as asked for.
         losses: texts of loss terms beside the recipe's.
         ranks: who shares the picture.
     """
@@ -58,6 +59,7 @@ class Order:
     snapshot_every: int | None
     quiet: bool
     earlier: Manifest | None = None
+    plan: Mapping[str, Any] = field(default_factory=dict)
     losses: tuple[str, ...] = ()
     ranks: Ranks = ALONE
 
@@ -251,7 +253,7 @@ def paint(
     job = Run(
         content,
         order.styles,
-        order.recipe,
+        replace(order.recipe, **order.plan),
         encoder=encoder,
         extra=order.extra,
         ranks=order.ranks,
@@ -292,7 +294,7 @@ def paint(
         result = job.result()
     if not torchrun.leads():
         torchrun.end(0 if not result.interrupted else 1 if loss else 130)
-    _write(job, result, output, order.bits)
+    _write(job, result, output, order)
     if result.interrupted:
         raise StoppedError(str(loss or "interrupted"), 1 if loss else 130, True)
     size = f"{result.picture.width}x{result.picture.height}"
@@ -310,12 +312,12 @@ def _observers(job: Run, output: Path | None, order: Order) -> list[Any]:
     return observers
 
 
-def _write(job: Run, result: Result, output: Path | None, bits: int) -> None:
+def _write(job: Run, result: Result, output: Path | None, order: Order) -> None:
     from optistyle import files, pictures
     from optistyle.run.checkpoint import Checkpoint
 
     if output is None:
-        data = pictures.encode(result.picture, "PNG", bits=bits)
+        data = pictures.encode(result.picture, "PNG", bits=order.bits)
         try:
             sys.stdout.buffer.write(data)
             sys.stdout.buffer.flush()
@@ -323,8 +325,9 @@ def _write(job: Run, result: Result, output: Path | None, bits: int) -> None:
             raise InputError(f"stdout cannot be written: {error.strerror}") from error
         return
     report, checkpoint = beside(output)
-    result.save(output, bits=bits)
-    record = {"output": output.name, "bits": bits, **result.manifest()}
+    result.save(output, bits=order.bits)
+    record = {"output": output.name, "bits": order.bits, **result.manifest()}
+    record["recipe"] |= {name: getattr(order.recipe, name) for name in order.plan}
     files.write_whole(report.resolve(), json.dumps(record, indent=1).encode())
     if result.interrupted:
         job.checkpoint.save(checkpoint, job.identity)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import warnings
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -145,9 +146,10 @@ def run(
     if stroke is not None:
         base = _without_scales(base, given)
     recipe = options.recipe(base, given, strength)
+    plan: Mapping[str, Any] = {}
     if earlier is not None:
         if content is None and not styles and stroke is None:
-            recipe = earlier.planned(recipe)
+            plan = earlier.plan_for(recipe)
         recipe = earlier.located(recipe, given)
         content = content or str(earlier.input("content"))
         styles = styles or tuple(earlier.styles())
@@ -166,6 +168,7 @@ def run(
         snapshot_every=snapshot_every,
         quiet=quiet,
         earlier=earlier,
+        plan=plan,
         losses=losses,
     )
     if earlier is not None:

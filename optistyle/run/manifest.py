@@ -97,12 +97,12 @@ class Manifest:
                 raise InputError(f"{path}: {error}") from error
             raise InputError(f"{path} is not a .json that optistyle run has written") from error
 
-    def planned(self, recipe: Recipe) -> Recipe:
-        """The recipe with the earlier run's plan, where no setting differs from that run's.
+    def plan_for(self, recipe: Recipe) -> Mapping[str, Any]:
+        """The plan to repeat; empty where a setting differs from the earlier run's.
 
         With other settings, such as a larger size, that plan may not fit into memory.
         """
-        return replace(recipe, **self.plan) if recipe == self.recipe else recipe
+        return self.plan if recipe == self.recipe else {}
 
     def located(self, recipe: Recipe, given: Mapping[str, Any]) -> Recipe:
         """The recipe with the files that its settings name as they were recorded, and checked.
