@@ -31,6 +31,7 @@ from optistyle.baselines.base import Baseline
 from optistyle.baselines.codec import Decoder
 from optistyle.baselines.johnson import Johnson
 from optistyle.baselines.sanet import SANet
+from optistyle.cli.train import train as commands
 from optistyle.encoders.vgg import VGG
 from optistyle.errors import InputError
 from optistyle.pictures import read, write
@@ -355,7 +356,7 @@ def test_the_rate_falls_to_a_twentieth_in_both_phases() -> None:
 
 def test_every_model_that_can_be_trained_has_a_command() -> None:
     trainable = {name for name, entry in baselines.MODELS.items() if entry.make}
-    listed = cli.train.list_commands(click.Context(cli.train))
+    listed = commands.list_commands(click.Context(commands))
     assert trainable == set(listed) - {"slim"}
 
 

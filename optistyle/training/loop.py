@@ -142,11 +142,11 @@ class Log:
             text = "".join(json.dumps(line) + "\n" for line in kept)
             files.write_whole(path.resolve(), text.encode())
 
-    def add(self, step: int, row: Mapping[str, float], *, last: bool) -> dict[str, float] | None:
-        """Add a step's losses; return the line where one was due."""
+    def add(self, step: int, row: Mapping[str, float], *, last: bool) -> None:
+        """Add a step's losses, and write a line where one is due."""
         self._rows.append(row)
         if step % LOGGED and not last:
-            return None
+            return
         line: dict[str, float] = {"step": step}
         line["seconds"] = round(time.monotonic() - self._started)
         for name in dict.fromkeys(name for row in self._rows for name in row):
@@ -154,9 +154,7 @@ class Log:
             line[name] = round(float(np.mean(values)), 5)
         with self._path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
-        log.debug("%s", line)
         self._rows = []
-        return line
 
 
 def read_log(path: Path) -> list[dict[str, float]]:
