@@ -45,6 +45,8 @@ from optistyle.sizes import LARGEST, SMALLEST, fit_longer_side
 
 #: Where coarse-to-fine starts: the strokes of the picture are laid at this longer side.
 FIRST_SCALE = 256
+#: The least that a style scale above 1 lowers it to.
+LEAST_FIRST_SCALE = 64
 #: The longer side of the result, in pixels, unless another is asked for.
 USUAL_SIZE = 512
 ORIGINAL, OFF = "original", "off"
@@ -134,7 +136,8 @@ class Recipe:
         1.0,
         Number(above=0),
         "Style",
-        "Size of the style image relative to the picture. 0.5 makes finer strokes.",
+        "Size of the style image relative to the picture, and so of the strokes. 0.5 makes finer "
+        "strokes, 2 larger ones; above 1, --scales auto starts that many times lower.",
     )
     original_colors: str = setting(
         OFF,
@@ -167,7 +170,8 @@ class Recipe:
         "auto",
         Several(_SIDE, words=("auto", "single")),
         "Optimisation",
-        f"Longer sides from coarse to fine. auto starts at {FIRST_SCALE} px and grows by sqrt(2); "
+        f"Longer sides from coarse to fine. auto starts at {FIRST_SCALE} px (lower for a style "
+        "scale above 1) and grows by sqrt(2); "
         "single paints at the final size only, which keeps faces and makes smaller strokes.",
     )
     optimizer: str = setting("lbfgs", Word(SOLVERS), "Optimisation", "L-BFGS or Adam.")
@@ -294,7 +298,9 @@ class Recipe:
         longer = int(_SIDE.check("size", longer))
         if self.scales == "single":
             return [longer]
-        doublings = max(0.0, math.log2(longer / FIRST_SCALE))
+        # Large strokes form only where the receptive fields of the deepest layers cover them.
+        first = max(LEAST_FIRST_SCALE, FIRST_SCALE / max(1.0, self.style_scale))
+        doublings = max(0.0, math.log2(longer / first))
         count = round(2 * doublings)
         sides = [round(longer / math.sqrt(2) ** k) for k in range(count, -1, -1)]
         # A panorama starts at the first scale that leaves enough of its shorter side.

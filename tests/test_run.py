@@ -156,6 +156,24 @@ def test_style_scale(pair: tuple[Tensor, Tensor], tiny: VGG) -> None:
     assert min(run._style_size(Picture(pair[1]), (32, 48))) == 16
 
 
+def test_a_larger_style_holds_no_finer_detail(pair: tuple[Tensor, Tensor], tiny: VGG) -> None:
+    """A checkerboard of single pixels is gone at scale 4, where a style is read at half its size;
+    a broad one stays, and so does everything at scale 1."""
+    fine = (torch.arange(64)[:, None] + torch.arange(64)) % 2.0
+    broad = (torch.arange(64)[:, None] // 16 + torch.arange(64) // 16) % 2.0
+    contrast = {}
+    for name, board in (("fine", fine), ("broad", broad)):
+        for scale, size in ((1.0, 64), (4.0, 16)):
+            style = board.expand(1, 3, 64, 64).clone()
+            run = Run(pair[0], style, replace(SMALL, style_scale=scale), encoder=tiny)
+            pixels, _ = run._style(run._styles[0], (size, size))
+            assert pixels.shape == (1, 3, 64, 64)
+            contrast[name, scale] = float(pixels.std())
+    assert contrast["fine", 1.0] > 0.49
+    assert contrast["fine", 4.0] < 0.05
+    assert contrast["broad", 4.0] > 0.4
+
+
 # --- transparency and colours ---
 
 #: Features that see one pixel around them: what happens elsewhere stays there.

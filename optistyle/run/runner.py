@@ -430,6 +430,21 @@ class Run:
         pixels, alpha = pictures.resize(picture.pixels.to(self.device), size), picture.alpha
         return pixels, None if alpha is None else pictures.resize(alpha.to(self.device), size)
 
+    def _style(self, style: Stored, size: tuple[int, int]) -> tuple[Tensor, Tensor | None]:
+        """The style's pixels and alpha for a picture of that size.
+
+        A style scale above 1 would bring out brushwork that is finer than the enlarged strokes,
+        and the picture would repeat it as speckle. So the style is read with the detail that it
+        has at the square root of the scale.
+        """
+        pixels, alpha = self._sized(style, self._style_size(style, size))
+        if self.recipe.style_scale > 1:
+            factor = 1 / math.sqrt(self.recipe.style_scale)
+            full = tuple(pixels.shape[-2:])
+            coarse = max(1, round(full[0] * factor)), max(1, round(full[1] * factor))
+            pixels = pictures.resize(pictures.resize(pixels, coarse), full)
+        return pixels, alpha
+
     def _style_size(self, style: Stored, size: tuple[int, int]) -> tuple[int, int]:
         """As many pixels as the picture has, times the scale squared, in the style's own aspect."""
         area = round(math.prod(size) * self.recipe.style_scale**2)
@@ -441,7 +456,7 @@ class Run:
             self.encoder,
             self._terms,
             self._sized(self._content, size),
-            [self._sized(style, self._style_size(style, size)) for style in self._styles],
+            [self._style(style, size) for style in self._styles],
             self._shares,
             self._measured,
             self.plan.tile,
