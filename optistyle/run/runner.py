@@ -440,9 +440,9 @@ class Run:
         pixels, alpha = self._sized(style, self._style_size(style, size))
         if self.recipe.style_scale > 1:
             factor = 1 / math.sqrt(self.recipe.style_scale)
-            full = tuple(pixels.shape[-2:])
-            coarse = max(1, round(full[0] * factor)), max(1, round(full[1] * factor))
-            pixels = pictures.resize(pictures.resize(pixels, coarse), full)
+            height, width = pixels.shape[-2:]
+            coarse = max(1, round(height * factor)), max(1, round(width * factor))
+            pixels = pictures.resize(pictures.resize(pixels, coarse), (height, width))
         return pixels, alpha
 
     def _style_size(self, style: Stored, size: tuple[int, int]) -> tuple[int, int]:
