@@ -40,7 +40,7 @@ COMPARISONS = {
         },
     ),
     "strokes": Comparison(
-        (("chelsea", "swirls"), ("astronaut", "cubist")),
+        (("chelsea", "swirls"),),
         {
             "default": Recipe(size=320),
             "first scale 113": Recipe(scales=(113, 160, 226, 320)),
