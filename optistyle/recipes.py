@@ -45,16 +45,16 @@ from optistyle.sizes import LARGEST, SMALLEST, fit_longer_side
 
 #: Where coarse-to-fine starts: the strokes of the picture are laid at this longer side.
 FIRST_SCALE = 256
+#: The least that a style scale above 1 lowers it to.
+LEAST_FIRST_SCALE = 64
 #: The longer side of the result, in pixels, unless another is asked for.
 USUAL_SIZE = 512
 ORIGINAL, OFF = "original", "off"
 #: How far a picture goes from the photograph, in words: factors of the default ``beta``.
 STRENGTHS: Mapping[str, float] = {"soft": 0.1, "balanced": 1.0, "bold": 10.0}
-#: At its first scale a picture's largest strokes are about this wide; in the result they are wider
-#: by what the picture has grown since.
-STROKE = 32
-#: The smallest first scale that `with_stroke` chooses: below it shapes are lost.
-SMALLEST_FIRST_SCALE = 128
+#: How many of a painting's larger strokes, side by side, make its longer side: measured on eleven
+#: paintings (docs/strokes.md).
+STROKES = 32
 
 _SIDE = Whole(SMALLEST, LARGEST, unit="px")
 
@@ -140,7 +140,8 @@ class Recipe:
         1.0,
         Number(above=0),
         "Style",
-        "Size of the style image relative to the picture. 0.5 makes finer strokes.",
+        "Size of the style image relative to the picture, and so of the strokes. 0.5 makes finer "
+        "strokes, 2 larger ones; above 1, --scales auto starts that many times lower.",
     )
     original_colors: str = setting(
         OFF,
@@ -173,7 +174,8 @@ class Recipe:
         "auto",
         Several(_SIDE, words=("auto", "single")),
         "Optimisation",
-        f"Longer sides from coarse to fine. auto starts at {FIRST_SCALE} px and grows by sqrt(2); "
+        f"Longer sides from coarse to fine. auto starts at {FIRST_SCALE} px (lower for a style "
+        "scale above 1) and grows by sqrt(2); "
         "single paints at the final size only, which keeps faces and makes smaller strokes.",
     )
     optimizer: str = setting("lbfgs", Word(SOLVERS), "Optimisation", "L-BFGS or Adam.")
@@ -299,7 +301,9 @@ class Recipe:
         longer = int(_SIDE.check("size", longer))
         if self.scales == "single":
             return [longer]
-        doublings = max(0.0, math.log2(longer / FIRST_SCALE))
+        # Large strokes form only where the receptive fields of the deepest layers cover them.
+        first = max(LEAST_FIRST_SCALE, FIRST_SCALE / max(1.0, self.style_scale))
+        doublings = max(0.0, math.log2(longer / first))
         count = round(2 * doublings)
         sides = [round(longer / math.sqrt(2) ** k) for k in range(count, -1, -1)]
         # A panorama starts at the first scale that leaves enough of its shorter side.
@@ -415,27 +419,28 @@ def style_weight(strength: str) -> float:
 
 
 def with_stroke(recipe: Recipe, px: float, height: int, width: int) -> Recipe:
-    """The recipe whose largest strokes are about ``px`` wide in the result.
+    """The recipe whose larger strokes are about ``px`` wide in the result.
 
-    A first scale of f px gives strokes of `STROKE` x L / f px in a result of longer side L. So
-    f = `STROKE` x L / px, at least `SMALLEST_FIRST_SCALE` and at most L; scales grow from there to
-    L by about sqrt(2). What the limits of f leave over is the style scale.
+    At style scale 1 they are about L / `STROKES` wide in a result of longer side L (measured:
+    docs/strokes.md). So the style scale is px x `STROKES` / L, and the scales are ``auto``, whose
+    first one follows a style scale above 1.
 
     Args:
         recipe: its scales and its style scale are replaced.
-        px: above 0.
+        px: L / 256 to L / 8.
         height, width: of the photograph.
 
-    >>> with_stroke(Recipe(size=512), 64, 300, 400).scales
-    (256, 362, 512)
+    Raises:
+        InputError: a width outside these bounds.
+
+    >>> with_stroke(Recipe(size=512), 32, 300, 400).style_scale
+    2.0
     """
-    if not 0 < px < math.inf:
-        raise InputError(f"stroke is {px:g}; give a number of pixels above 0")
     longer = recipe.sides(height, width)[-1]
-    # Neither may a side of a panorama fall below what the encoder needs.
-    least = max(SMALLEST_FIRST_SCALE, math.ceil(SMALLEST * max(height, width) / min(height, width)))
-    wanted = STROKE * longer / px
-    first = min(max(wanted, least), longer)
-    count = max(round(2 * math.log2(longer / first)), int(round(first) < longer))
-    sides = [round(first * (longer / first) ** (k / max(1, count))) for k in range(count)]
-    return replace(recipe, scales=(*sides, longer), style_scale=first / wanted)
+    least, most = longer / STROKES / 8, longer / STROKES * 4
+    if not least <= px <= most:
+        raise InputError(
+            f"stroke is {px:g} px; give {least:g} to {most:g} px for a result of {longer} px"
+        )
+    size = recipe.size if isinstance(recipe.scales, str) else longer
+    return replace(recipe, size=size, scales="auto", style_scale=px * STROKES / longer)

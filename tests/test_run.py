@@ -23,6 +23,7 @@ from optistyle.recipes import Recipe
 from optistyle.run import Run, stylize
 from optistyle.run.observers import Observer, Step
 from optistyle.run.plan import style_size
+from optistyle.run.stages import styled
 
 Make = Callable[..., Tensor]
 
@@ -156,6 +157,24 @@ def test_style_scale(pair: tuple[Tensor, Tensor], tiny: VGG) -> None:
     assert min(style_size(style, (32, 48), 0.1)) == 16
     run = Run(*pair, replace(SMALL, style_scale=2.0), encoder=tiny)
     assert run.plan.demand.styles == (pytest.approx(4, rel=0.02),)
+
+
+def test_a_larger_style_holds_no_finer_detail(pair: tuple[Tensor, Tensor], tiny: VGG) -> None:
+    """A checkerboard of single pixels is gone at scale 4, where a style is read at half its size;
+    a broad one stays, and so does everything at scale 1."""
+    fine = (torch.arange(64)[:, None] + torch.arange(64)) % 2.0
+    broad = (torch.arange(64)[:, None] // 16 + torch.arange(64) // 16) % 2.0
+    contrast = {}
+    for name, board in (("fine", fine), ("broad", broad)):
+        for scale, size in ((1.0, 64), (4.0, 16)):
+            style = board.expand(1, 3, 64, 64).clone()
+            run = Run(pair[0], style, replace(SMALL, style_scale=scale), encoder=tiny)
+            pixels, _ = styled(run.inputs.styles[0], (size, size), run.plan)
+            assert pixels.shape == (1, 3, 64, 64)
+            contrast[name, scale] = float(pixels.std())
+    assert contrast["fine", 1.0] > 0.49
+    assert contrast["fine", 4.0] < 0.05
+    assert contrast["broad", 4.0] > 0.4
 
 
 # --- transparency and colours ---

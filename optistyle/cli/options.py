@@ -168,8 +168,8 @@ stroke = click.option(
     metavar="PX",
     group="Style",
     common=True,
-    help="Width of the largest strokes in pixels of the result. Sets the first scale, 32 x size / "
-    "PX between 128 px and the size; beyond that, --style-scale.  [size / 8]",
+    help="Width of the larger strokes in pixels of the result, roughly: sets --style-scale to "
+    "32 x PX / size, and the first scale with it.  [size / 32]",
 )
 preset = click.option(
     "--preset",

@@ -62,12 +62,11 @@ def build(
     measured: Measured | None = None,
 ) -> Objective:
     """The objective of a picture of (H, W)."""
-    scale = plan.recipe.style_scale
     return Objective.build(
         plan.encoder,
         plan.terms,
         _sized(inputs.content, size, plan),
-        [_sized(style, style_size(style, size, scale), plan) for style in inputs.styles],
+        [styled(style, size, plan) for style in inputs.styles],
         list(inputs.shares),
         measured,
         plan.fit.tile,
@@ -122,3 +121,20 @@ def _sized(stored: Stored, size: tuple[int, int], plan: Plan) -> tuple[Tensor, T
     picture, device = stored.picture, plan.encoder.device
     pixels, alpha = pictures.resize(picture.pixels.to(device), size), picture.alpha
     return pixels, None if alpha is None else pictures.resize(alpha.to(device), size)
+
+
+def styled(style: Stored, size: tuple[int, int], plan: Plan) -> tuple[Tensor, Tensor | None]:
+    """A style's pixels and alpha for a picture of (H, W).
+
+    A style scale above 1 would bring out brushwork that is finer than the enlarged strokes, and the
+    picture would repeat it as speckle. So the style is read with the detail that it has at the
+    square root of the scale.
+    """
+    scale = plan.recipe.style_scale
+    pixels, alpha = _sized(style, style_size(style, size, scale), plan)
+    if scale > 1:
+        factor = 1 / math.sqrt(scale)
+        height, width = pixels.shape[-2:]
+        coarse = max(1, round(height * factor)), max(1, round(width * factor))
+        pixels = pictures.resize(pictures.resize(pixels, coarse), (height, width))
+    return pixels, alpha
