@@ -3,7 +3,7 @@ BIN := $(VENV)/bin
 PYTHON ?= python3
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test lint bench figures paintings clean
+.PHONY: demo test lint bench figures api paintings clean
 
 # The main job on a real photograph: a stylised picture and a side-by-side sheet in out/.
 demo: $(STAMP)
@@ -31,6 +31,10 @@ figures: $(STAMP)
 	$(if $(SMALL),,$(BIN)/python examples/report_003_tables.py)
 	$(if $(SMALL),,$(BIN)/python examples/speed_tables.py)
 	$(if $(SMALL),,$(BIN)/python examples/report_000.py tables)
+
+# docs/api.md, from the docstrings of the public names.
+api: $(STAMP)
+	$(BIN)/python examples/api.py
 
 # The style images in examples/styles/.
 paintings: $(STAMP)

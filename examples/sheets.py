@@ -1,4 +1,4 @@
-"""The pictures in docs/: six pairs at 512 px, slim and VGG-19, gamma 0 and gamma 6e6.
+"""The pictures in docs/: six pairs at 512 px, slim and VGG-19, gamma 0 and gamma 6e6; the strip.
 
 python examples/sheets.py [--encoder slim|vgg19 …] [--size 512] [-o docs]
 
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -53,6 +54,18 @@ def picture(encoder: str, pair: tuple[str, str], gamma: float, size: int, cache:
     return read(path).pixels
 
 
+def strip(pictures: Sequence[Tensor], side: int = 280, columns: int = 3) -> Tensor:
+    """The middle squares of pictures (1, 3, H, W), ``side`` pixels wide, in rows."""
+    squares = []
+    for pixels in pictures:
+        height, width = pixels.shape[-2:]
+        edge = min(height, width)
+        top, left = (height - edge) // 2, (width - edge) // 2
+        square = pixels[..., top : top + edge, left : left + edge]
+        squares.append(resize(square, (side, side)))
+    return sheet([squares[k : k + columns] for k in range(0, len(squares), columns)], gap=4)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--encoder", nargs="+", default=["slim", "vgg19"])
@@ -75,6 +88,8 @@ def main() -> None:
         if encoder == "slim":
             demo = sheet([[rows[0][0], rows[0][1], rows[0][3]]])
             write(options.output / "demo.jpg", demo, quality=88)
+        if encoder == "vgg19":
+            write(options.output / "strip.jpg", strip([row[3] for row in rows]), quality=80)
         page = sheet(rows, ["photograph", "painting", "gamma 0", "gamma 6e6"])
         path = options.output / f"sheet-{encoder}.jpg"
         write(path, page, quality=85)

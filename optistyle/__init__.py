@@ -1,4 +1,10 @@
-"""optistyle: style transfer by optimising the picture itself, over VGG-19 features."""
+"""Style transfer by optimising the picture itself, over VGG-19 features.
+
+>>> import optistyle
+>>> recipe = optistyle.Recipe(size=32, iterations=2, encoder="slim", device="cpu")
+>>> recipe.size
+32
+"""
 
 from __future__ import annotations
 
@@ -16,14 +22,16 @@ _PLACES = {
     for alias in node.names
 }
 
-__all__ = sorted(_PLACES)
+__all__ = [*_PLACES, "__version__"]
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        return importlib.import_module("importlib.metadata").version("optistyle")
     if name not in _PLACES:
         raise AttributeError(f"module 'optistyle' has no attribute {name!r}")
     return getattr(importlib.import_module(_PLACES[name]), name)
 
 
 def __dir__() -> list[str]:
-    return list(__all__)
+    return sorted({*__all__, *(name for name in globals() if name.startswith("__"))})

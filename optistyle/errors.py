@@ -7,10 +7,17 @@ from collections.abc import Iterable
 
 
 class InputError(ValueError):
-    """Something the user gave cannot be used.
+    """An input cannot be used.
 
-    The message is one line that says what came in, what is allowed and what to do; the command
-    line prints it to stderr and exits with 2, without a traceback.
+    The message is one line: what was given, what is allowed, and what to do. The command line
+    prints it to stderr and exits with status 2, without a traceback.
+
+    >>> import optistyle
+    >>> try:
+    ...     optistyle.Recipe(optimizer="lbgfs")
+    ... except optistyle.InputError as error:
+    ...     print(error)
+    unknown optimizer 'lbgfs'; did you mean 'lbfgs'? (allowed: adam, lbfgs)
     """
 
 

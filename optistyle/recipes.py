@@ -61,10 +61,21 @@ _SIDE = Whole(SMALLEST, LARGEST, unit="px")
 
 @dataclass(frozen=True)
 class Recipe:
-    """The settings of a run. Wrong ones raise `InputError`, here and not half an hour later.
+    """The settings of a run, checked when the recipe is made.
 
-    >>> Recipe(iterations=100, attention_layers=["relu3_1"]).iterations
+    Where a setting takes several numbers or layers, one number or a list of names is enough.
+    ``dataclasses.replace`` makes a recipe with other settings. On the command line each setting is
+    an option of the same name.
+
+    Raises:
+        InputError: a value that is not allowed, or settings that contradict each other.
+
+    >>> import optistyle
+    >>> recipe = optistyle.Recipe(size=768, iterations=100, attention_layers=["relu3_1"])
+    >>> recipe.iterations
     (100,)
+    >>> recipe.attention_layers
+    {'relu3_1': 1.0}
     """
 
     alpha: float = setting(1.0, Number(least=0), "Loss", "Weight of the content loss.")
@@ -256,7 +267,7 @@ class Recipe:
             )
 
     def shares(self, styles: int) -> list[float]:
-        """Each style's share of the style, sum 1."""
+        """Return each painting's share of the style; they sum to 1."""
         weights = self.style_weights or (1.0,) * styles
         if len(weights) != styles:
             raise InputError(
@@ -266,7 +277,7 @@ class Recipe:
         return [weight / sum(weights) for weight in weights]
 
     def schedule(self, height: int, width: int) -> list[tuple[tuple[int, int], int]]:
-        """(H, W) and iterations of every scale, coarse to fine, for a content of that size."""
+        """Return (H, W) and iterations of every scale, coarse to fine, for a photograph's size."""
         sides = self.sides(height, width)
         if len(self.iterations) > 1 and len(self.iterations) != len(sides):
             raise InputError(
@@ -311,13 +322,17 @@ class Recipe:
         return wide or [longer]
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain JSON values; the inverse of `from_dict`."""
+        """Return the settings as plain JSON values; the inverse of `from_dict`."""
         plain = {name: getattr(self, name) for name in settings()}
         return {k: list(v) if isinstance(v, tuple) else v for k, v in plain.items()}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Recipe:
-        """The recipe that `as_dict` gave; raises `InputError` for a name that is no setting."""
+        """Return the recipe that `as_dict` described.
+
+        Raises:
+            InputError: a name that is no setting, or a value that is not allowed.
+        """
         if strange := sorted(set(values) - set(settings())):
             raise unknown("setting", strange[0], settings())
         return cls(**values)
@@ -373,15 +388,31 @@ PRESETS: Mapping[str, Preset] = {
 }
 
 
-def preset(name: str) -> Recipe:
-    """The recipe of that name.
+class _Presets(dict[str, Recipe]):
+    """The published settings by name: a mapping to recipes.
 
-    >>> preset("gatys").gamma
+    ``optistyle presets`` prints them with their sources.
+
+    Raises:
+        InputError: on an unknown name; the message suggests the nearest one.
+
+    >>> import optistyle
+    >>> sorted(optistyle.presets)
+    ['attention', 'default', 'fine', 'gatys']
+    >>> optistyle.presets["gatys"].gamma
     0.0
     """
-    if name not in PRESETS:
-        raise unknown("preset", name, PRESETS)
-    return PRESETS[name].recipe
+
+    def __missing__(self, name: str) -> Recipe:
+        raise unknown("preset", name, self)
+
+
+presets: Mapping[str, Recipe] = _Presets({name: one.recipe for name, one in PRESETS.items()})
+
+
+def preset(name: str) -> Recipe:
+    """Return the recipe of that name, or raise `InputError` with the nearest name."""
+    return presets[name]
 
 
 def changed(base: Recipe, given: Mapping[str, Any]) -> Recipe:

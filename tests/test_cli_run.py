@@ -220,17 +220,17 @@ def test_strength_moves_beta(folder: Path) -> None:
 
 def test_stroke_moves_scales_and_is_repeated(folder: Path) -> None:
     size = ("--size", "181", "--iterations", "1")
-    assert paint(*size, "--stroke", "45.25").exit_code == 0
-    recipe = json.loads(Path("out.json").read_text())["recipe"]
-    assert (recipe["scales"], recipe["style_scale"]) == ([128, 181], 1.0)
+    assert paint(*size, "--stroke", "11.3125").exit_code == 0
+    manifest = json.loads(Path("out.json").read_text())
+    assert (manifest["recipe"]["scales"], manifest["recipe"]["style_scale"]) == ("auto", 2.0)
+    assert manifest["trace"][-1]["scale"] == 1  # 128 and 181 px
     assert optistyle("run", "--from", "out.json").exit_code == 0
     assert Path("out-again.png").read_bytes() == Path("out.png").read_bytes()
     for option, value in (("--scales", "128,181"), ("--style-scale", "2")):
         line = refused(folder, *PAIR, "--stroke", "9", option, value)
         assert line == f"optistyle: --stroke sets {option} as well: give one of them"
     for wrong in ("0", "nan"):
-        assert "give a number of pixels above 0" in refused(
-            folder, *PAIR, "-o", "x.png", "--stroke", wrong
-        )
+        line = refused(folder, *PAIR, "-o", "x.png", "--stroke", wrong)
+        assert "give 2 to 64 px for a result of 512 px" in line
     result = optistyle("plan", *PAIR[1:], "--stroke", "9", "--strength", "soft")
     assert result.exit_code == 0, result.output

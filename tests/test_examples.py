@@ -51,6 +51,16 @@ def test_sheet_pictures_differ_by_gamma_and_are_kept(tmp_path: Path) -> None:
     assert times == {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
 
 
+def test_a_strip_has_the_middle_squares_in_rows() -> None:
+    wide, high = torch.zeros(1, 3, 40, 80), torch.zeros(1, 3, 60, 30)
+    wide[..., 20:60], high[..., 15:45, :] = 0.5, 0.25
+    page = sheets.strip([wide, high, wide], side=20, columns=2)
+    assert page.shape == (1, 3, 52, 52)  # two rows of 20 px with 4 px around
+    assert page[..., 4:24, 4:24].allclose(torch.tensor(0.5))
+    assert page[..., 4:24, 28:48].allclose(torch.tensor(0.25))
+    assert page[..., 28:48, 28:48].allclose(torch.tensor(1.0))
+
+
 def test_an_ablation_of_ones_own(tmp_path: Path) -> None:
     for seed, name in enumerate(("content", "style")):
         write(tmp_path / f"{name}.png", make_picture(48, 64, seed))

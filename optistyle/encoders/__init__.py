@@ -60,16 +60,15 @@ def load(
     """Load a mean-normalised encoder, ready to use. Nothing is downloaded.
 
     Args:
-        name: one of `ENCODERS`; or a network of your own, as a ``torch.nn.Module``: torchvision's
-            ``vgg16()`` or ``vgg19()``, a ``torch.nn.Sequential`` of 3x3 convolutions, ReLU and
-            pooling, or a module whose convolutions are called ``conv1_1``, ``conv1_2``, …
-        file: a file of weights to use instead of the named encoder's own. VGG-19's and VGG-16's
-            are recognised by their keys and shapes (see `formats.recognise`).
+        name: ``slim``, ``vgg19``, ``vgg19-torchvision`` or ``auto``; or a ``torch.nn.Module``:
+            torchvision's ``vgg16()`` or ``vgg19()``, a ``torch.nn.Sequential`` of 3x3 convolutions,
+            ReLU and pooling, or a module whose convolutions are called ``conv1_1``, ``conv1_2``, …
+        file: a file of VGG-19 or VGG-16 weights to use instead of the named encoder's own.
         pooling: ``average``, ``max`` or ``l2``.
         padding: ``reflect`` or ``zeros``.
-        precision: one of `devices.PRECISIONS`.
-        kernels: one of `kernels.CHOICES`; ``auto`` times them once per machine.
-        device: where the encoder is to be.
+        precision: of the convolutions: ``float32``, ``tf32`` or ``bfloat16``.
+        kernels: ``torch``, ``winograd``, or ``auto``, which times both once per machine.
+        device: the device that computes.
         mean, std: three numbers each, for a network of your own: it was trained on
             (x - mean) / std, x being RGB in [0, 1]. ImageNet's by default, as in torchvision.
 
@@ -81,12 +80,18 @@ def load(
         InputError: an unknown name, weights that are not there or do not match, a module that is
             not built like a VGG, a precision or kernels that the device does not have.
 
-    Example:
-        >>> import torchvision
-        >>> from optistyle import load_encoder
-        >>> network = torchvision.models.vgg16(weights=None)
-        >>> load_encoder(network, pooling="max").layers[-1]  # doctest: +SKIP
-        'relu5_3'
+    >>> import torch
+    >>> from optistyle import load_encoder
+    >>> encoder = load_encoder("slim")
+    >>> encoder(torch.rand(1, 3, 64, 64), ["relu4_1"])["relu4_1"].shape[-2:]
+    torch.Size([8, 8])
+
+    torchvision's VGG-16, or a network of your own:
+
+    >>> import torchvision
+    >>> network = torchvision.models.vgg16(weights="DEFAULT")  # doctest: +SKIP
+    >>> load_encoder(network).layers[-1]  # doctest: +SKIP
+    'relu5_3'
     """
     device = torch.device(device)
     devices.check(device, precision)

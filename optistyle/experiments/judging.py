@@ -93,16 +93,19 @@ def evaluate(
     """Measure how good a stylised picture is.
 
     Args:
-        output, content, style: files or pictures in memory, as `stylize` takes them.
-        names: of `metrics.METRICS`; all that need no extra files by default.
+        output: the stylised picture: a file or a picture in memory, as `stylize` takes it.
+        content: the photograph.
+        style: the painting.
+        names: names of metrics; by default all that need no further package or file.
 
     Returns:
-        Metric -> value. `metrics.METRICS` says for each whether lower or higher is better.
+        Metric -> value. docs/metrics.md says for each what it measures and which way is better.
 
     Raises:
         InputError: an unknown metric, or one that needs a package or a file that is not installed.
 
     >>> import torch
+    >>> from optistyle import evaluate
     >>> picture = torch.rand(1, 3, 64, 64)
     >>> evaluate(picture, picture, picture, ["ssim", "chi_square"])
     {'ssim': 1.0, 'chi_square': 0.0}

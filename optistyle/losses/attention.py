@@ -87,12 +87,27 @@ def _sharpness(layer: str, feature: Tensor) -> float:
 
 @dataclass(frozen=True)
 class AttentionGram:
-    """`gram.gram_distance` of F's Gram matrix from FA's, averaged over layers.
+    """Compare Gram matrices with those of the attended style.
+
+    Soft attention finds, for every position of the photograph, the positions of the painting whose
+    features resemble it, and averages their features into FA, a map of the photograph's size. The
+    loss is that of `GramStyle` with FA in place of the painting (Chen, "Neural Style Transfer with
+    Self-Attention Module", equation 7). Departure: the paper subtracts the mean from FA alone; by
+    default it is subtracted from both, because otherwise the picture turns grey.
 
     Args:
         layer_weights: layer -> relative weight.
-        centre: one of `CENTRES`.
-        most: style positions that are looked at: a sample where there are more; None: all.
+        centre: the features from which the mean is subtracted: ``both``, ``none`` or ``target``
+            (only FA, as in the paper).
+        most: the most positions of a painting that attention reads; a sample is drawn where there
+            are more. None reads all.
+
+    Raises:
+        InputError: another value of ``centre``.
+
+    >>> from optistyle import AttentionGram
+    >>> AttentionGram({"relu4_1": 1.0}).centre
+    'both'
     """
 
     layer_weights: Mapping[str, float]
@@ -134,14 +149,29 @@ class AttentionGram:
 
 @dataclass(frozen=True)
 class AttentionLocal:
-    """1 / (2 N M) * sum (F - FA)², averaged over layers: `content.Content` with FA in C's place.
+    """Compare features with the attended style, position by position.
 
-    Several styles: their maps FA are blended by their shares.
+    The loss is that of `Content` with the attended style FA in place of the photograph's features:
+
+        1 / (2 N M) * sum (F - FA)²
+
+    averaged over the layers by their weights. `AttentionGram` says what FA is. The maps of several
+    paintings are averaged by their shares. Source: the local loss of AdaAttN (Liu et al., ICCV
+    2021, equation 10). Departure: it trained a network; here it drives the picture itself.
 
     Args:
         layer_weights: layer -> relative weight.
-        centre: one of `CENTRES`.
-        most: style positions that are looked at: a sample where there are more; None: all.
+        centre: the features from which the mean is subtracted: ``both``, ``none`` or ``target``
+            (only FA).
+        most: the most positions of a painting that attention reads; a sample is drawn where there
+            are more. None reads all.
+
+    Raises:
+        InputError: another value of ``centre``.
+
+    >>> from optistyle import AttentionLocal
+    >>> sorted(AttentionLocal({"relu3_1": 1.0, "relu4_1": 1.0}).layers)
+    ['relu3_1', 'relu4_1']
     """
 
     layer_weights: Mapping[str, float]

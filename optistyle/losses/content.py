@@ -14,13 +14,23 @@ from optistyle.statistics import weighted_sum
 
 @dataclass(frozen=True)
 class Content:
-    """1 / (2 N M) * sum (F - C)², averaged over layers.
+    """Compare the picture's features with the photograph's, position by position.
 
-    A departure from Gatys et al., who take the plain half sum: divided by the number of features,
-    the same alpha means the same at every size and in every encoder.
+    At a layer with N feature maps of M positions, where F holds the picture's features and C the
+    photograph's, the loss is
+
+        1 / (2 N M) * sum (F - C)²
+
+    averaged over the layers by their weights (Gatys et al. 2016, equation 1). Departure: Gatys et
+    al. use the half sum alone. Divided by N M, the same alpha has the same effect at every size and
+    in every encoder.
 
     Args:
-        layer_weights: layer -> relative weight.
+        layer_weights: layer -> relative weight, such as ``{"relu4_2": 1.0}``.
+
+    >>> from optistyle import Content
+    >>> sorted(Content({"relu4_2": 1.0, "relu3_2": 0.5}).layers)
+    ['relu3_2', 'relu4_2']
     """
 
     layer_weights: Mapping[str, float]

@@ -25,12 +25,24 @@ def gram_distance(matrix: Tensor, goal: Tensor, layer: str) -> Tensor:
 
 @dataclass(frozen=True)
 class GramStyle:
-    """`gram_distance` of F Fᵀ / M from the style's, averaged over layers.
+    """Compare the picture's Gram matrices with the painting's.
 
-    Several styles: their Gram matrices are blended by their shares.
+    At a layer with N feature maps of M positions, G = F Fᵀ / M is the Gram matrix of the picture's
+    features F, and S that of the painting's. The loss is
+
+        1 / (4 N²) * mean (G - S)²
+
+    averaged over the layers by their weights (Gatys et al. 2016, equations 3 to 5). The Gram
+    matrices of several paintings are averaged by their shares. Departures: the mean replaces the
+    sum, which divides by N² once more; and N is VGG-19's number of feature maps in every encoder,
+    so that the same beta has the same effect in a narrower one.
 
     Args:
         layer_weights: layer -> relative weight.
+
+    >>> from optistyle import GramStyle
+    >>> sorted(GramStyle({"relu1_1": 1.0, "relu2_1": 1.0}).layers)
+    ['relu1_1', 'relu2_1']
     """
 
     layer_weights: Mapping[str, float]

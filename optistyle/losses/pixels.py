@@ -16,14 +16,26 @@ from optistyle.statistics import weighted_sum
 
 @dataclass(frozen=True)
 class TotalVariation:
-    """How much neighbouring pixels differ, along rows plus along columns.
+    """Penalise differences between neighbouring pixels, along rows and along columns.
 
-    ``squared``: the mean over pixels and channels of dx² + dy², times (longer side / 512)²; ``l1``:
-    of |dx| + |dy|, times longer side / 512 (anisotropic; Rudin, Osher & Fatemi 1992 is the
-    isotropic form). The factor makes one weight serve all sizes: differences shrink as pixels do.
+    With dx and dy the differences to the next pixel, the loss is the mean over pixels and channels
+    of
+
+        dx² + dy², times (longer side / 512)²    for ``squared``
+        |dx| + |dy|, times longer side / 512     for ``l1``
+
+    ``l1`` is the anisotropic form of Rudin, Osher & Fatemi (1992). The factor gives one weight the
+    same effect at every size, because differences shrink as pixels do.
 
     Args:
-        form: one of `TV_FORMS`.
+        form: ``squared`` or ``l1``.
+
+    Raises:
+        InputError: another form.
+
+    >>> from optistyle import TotalVariation
+    >>> TotalVariation("l1").form
+    'l1'
     """
 
     form: str = "squared"
@@ -54,10 +66,18 @@ class TotalVariation:
 
 @dataclass(frozen=True)
 class Range:
-    """The mean over pixels and channels of (x - clip(x, 0, 1))².
+    """Penalise pixels outside [0, 1].
 
-    The picture is saved in [0, 1], and a solver that does not know leaves several percent of the
-    pixels outside, whose clamping undoes the style.
+    The loss is the mean over pixels and channels of (x - clip(x, 0, 1))². Saving a picture clips
+    it to [0, 1]. Without this loss L-BFGS leaves several percent of the pixels outside, and
+    clipping them undoes part of the style.
+
+    >>> import torch
+    >>> from optistyle import Range
+    >>> from optistyle.losses import Target
+    >>> image, weights = torch.full((1, 3, 4, 4), 1.5), torch.tensor(1 / 16)
+    >>> Range().statistic({"image": image}, Target({"image": weights}))
+    {'image': tensor(0.2500)}
     """
 
     @property

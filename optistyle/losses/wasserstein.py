@@ -22,18 +22,28 @@ def matrix_root(matrix: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class WassersteinStyle:
-    """W2² / (4 n N²), averaged over layers, with N VGG-19's channels and n the encoder's.
+    """Compare means and covariances of the features by their Wasserstein-2 distance.
+
+    At each layer the features are summarised by a Gaussian: mean m and covariance C of the
+    picture's, m_s and C_s of the painting's. The distance between the two is
 
         W2² = |m - m_s|² + tr(C + C_s - 2 (C_s^½ C C_s^½)^½)
 
-    (Olkin & Pukelsheim 1982; crowsonkb/style-transfer-pytorch uses it as style loss.) A departure:
-    the root's trace comes from eigenvalues in float64 in place of a Newton-Schulz iteration,
-    and the factor is the Gram loss's, so that beta has about the same strength.
+    (Olkin & Pukelsheim 1982), and the loss is W2² / (4 n N²), averaged over the layers by their
+    weights, where n is the encoder's number of feature maps and N is VGG-19's. Source:
+    crowsonkb/style-transfer-pytorch. Departures: the trace of the root comes from eigenvalues in
+    float64 instead of a Newton-Schulz iteration, and the factor 1 / (4 n N²) gives beta about the
+    effect that it has on `GramStyle`.
 
     Args:
         layer_weights: layer -> relative weight.
-        eps: added to the covariances' diagonals; with fewer positions than channels they are
-            singular, and the root's derivative would be infinite.
+        eps: a number added to the diagonals of the covariances. Without it they are singular where
+            a layer has fewer positions than feature maps, and the derivative of the root is
+            infinite.
+
+    >>> from optistyle import WassersteinStyle
+    >>> WassersteinStyle({"relu1_1": 1.0}).eps
+    0.0001
     """
 
     layer_weights: Mapping[str, float]

@@ -19,11 +19,28 @@ _ROWS = 512  # of a picture that are rounded at a time
 
 @dataclass(frozen=True)
 class Picture:
-    """A picture in memory, upright and in sRGB."""
+    """A picture in memory, upright and in sRGB. A notebook shows it.
 
-    pixels: Tensor  # (1, 3, H, W) float32 in [0, 1], straight: not multiplied by alpha
-    alpha: Tensor | None = None  # (1, 1, H, W) float32 in [0, 1]; None where all is opaque
-    # The photograph's date, author and copyright (`optistyle.pictures.notes.NOTES`), where known
+    Attributes:
+        pixels: (1, 3, H, W) float32 in [0, 1], not multiplied by alpha.
+        alpha: opacity, (1, 1, H, W) float32 in [0, 1], or None where all is opaque. Transparent
+            places are left out of the losses.
+        notes: the photograph's date, author and copyright, where the file had them.
+
+    Raises:
+        ValueError: tensors of other shapes.
+
+    >>> import torch
+    >>> from optistyle import Picture
+    >>> left_half = torch.zeros(1, 1, 40, 60)
+    >>> left_half[..., :30] = 1
+    >>> picture = Picture(torch.rand(1, 3, 40, 60), alpha=left_half)
+    >>> picture.width, picture.height
+    (60, 40)
+    """
+
+    pixels: Tensor
+    alpha: Tensor | None = None
     notes: Mapping[str, str] = field(default_factory=dict, compare=False)
 
     def __post_init__(self) -> None:
@@ -42,10 +59,12 @@ class Picture:
 
     @property
     def height(self) -> int:
+        """The height in pixels."""
         return self.pixels.shape[-2]
 
     @property
     def width(self) -> int:
+        """The width in pixels."""
         return self.pixels.shape[-1]
 
 

@@ -54,6 +54,14 @@ def read(source: Source, *, max_pixels: int = 200_000_000) -> Picture:
         InputError: The file is missing, empty, not a regular file, of a format that is not read
             (which is named), damaged or cut off, of other samples (such as 32-bit float), HDR,
             less than 16 pixels on its shorter side, or larger than `max_pixels`.
+
+    >>> import io, PIL.Image
+    >>> from optistyle import read
+    >>> file = io.BytesIO()
+    >>> PIL.Image.new("L", (30, 20), 51).save(file, "PNG")
+    >>> picture = read(file.getvalue())
+    >>> picture.pixels.shape, picture.pixels.unique()
+    (torch.Size([1, 3, 20, 30]), tensor([0.2000]))
     """
     with opened(source, max_pixels) as job:
         picture = _read(job)

@@ -16,12 +16,25 @@ def sheet(
     gap: int = 8,
     row_labels: Sequence[str] | None = None,
 ) -> Tensor:
-    """A contact sheet (1, 3, H, W) of pictures (1, 3, h, w) or masks (1, 1, h, w), on white.
+    """Arrange pictures in rows and columns on white.
 
-    Columns are as wide and rows as high as their largest picture, with `gap` pixels around; a
-    smaller picture is centred in its cell.  `labels` are captions: one per column, above the first
-    row, or one list per row, each above its picture; a caption too wide for its column is set
-    smaller.  `row_labels` are captions left of the rows, read from below.
+    Columns are as wide and rows as high as their largest picture. A smaller picture is centred in
+    its cell, and a caption too wide for its column is set smaller.
+
+    Args:
+        rows: pictures (1, 3, h, w) or masks (1, 1, h, w) in [0, 1]; rows may differ in length.
+        labels: captions: one for each column, above the first row; or a list for each row, above
+            its pictures.
+        gap: pixels between pictures and around them.
+        row_labels: captions left of the rows, which read upwards.
+
+    Returns:
+        The sheet, (1, 3, H, W) in [0, 1].
+
+    >>> import torch
+    >>> from optistyle import sheet
+    >>> sheet([[torch.rand(1, 3, 40, 60), torch.rand(1, 3, 40, 40)]], gap=8).shape
+    torch.Size([1, 3, 56, 124])
     """
     captions: list[list[str]] = [[] for _ in rows]
     for index, label in enumerate(labels or ()):

@@ -41,25 +41,31 @@ def check_writable(path: AnyPath, *, inputs: Iterable[AnyPath] = (), bits: int =
 
 
 def write(path: AnyPath, picture: Picture | Tensor, *, bits: int = 8, quality: int = 95) -> None:
-    """Write a picture, or its pixels alone, in the format that the extension names.
+    """Write a picture in the format that the file's extension names.
 
-    Samples are rounded to the nearest step, halves up, and clamped.  Every file holds an sRGB
-    profile, and the same picture gives the same bytes.  Alpha, of the size of the pixels, is
-    written too; JPEG, which has none, gets the picture on white.  The picture's notes (date,
-    author, copyright) are written as EXIF, and nothing else is.  The file appears whole or not at
-    all: it is written under another name in its folder, then moved (to the target of a link).
+    The file appears whole or not at all: it is written under another name in its folder, then
+    moved (to the target of a link). It holds an sRGB profile and the picture's notes (date, author,
+    copyright) as EXIF, and the same picture gives the same bytes. JPEG has no alpha; the picture is
+    put on white there.
 
     Args:
-        path: The file; its extension names the format.
-        picture: A picture, or its pixels (1, 3, H, W) in [0, 1].
+        path: a file that ends in .png, .jpg, .webp or .tif.
+        picture: a `Picture`, or pixels (1, 3, H, W) in [0, 1]. Samples are clamped and rounded to
+            the nearest step, halves up.
         bits: 8, or 16 for PNG and TIFF.
-        quality: 1 to 100, for JPEG (4:4:4) and WebP.
+        quality: 1 to 100, of JPEG (4:4:4) and WebP.
 
     Raises:
-        InputError: As `check_writable`; the quality is out of range; a side is longer than JPEG
-            and WebP allow; or the disk refuses.
-        ValueError: The picture holds NaN or has another shape, or its notes have other names or
-            another form of date.
+        InputError: a name that cannot be written, another extension, bits or quality that the
+            format does not have, a side longer than JPEG and WebP allow, or a disk that refuses.
+        ValueError: NaN, a tensor of another shape, or notes of other names or another form of date.
+
+    >>> import tempfile, torch
+    >>> from optistyle import read, write
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     write(f"{folder}/out.png", torch.full((1, 3, 20, 30), 0.2))
+    ...     read(f"{folder}/out.png").pixels.unique()
+    tensor([0.2000])
     """
     path = check_name(path)
     name = _format(path, bits)

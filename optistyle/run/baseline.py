@@ -27,23 +27,28 @@ def baseline(
     weights: Sequence[str | Path] = (),
     device: str = "auto",
 ) -> Picture:
-    """Paint the content in one pass of a feed-forward model.
+    """Paint a photograph in one pass of a feed-forward model.
 
     Args:
-        name: a key of `baselines.MODELS`, such as ``adain``.
-        content, styles: files or pictures in memory, as `stylize` takes them. Models that have
-            learned one style take none.
-        strength: how far from the content, in [0, 1]; or one number for each level of the model.
-        style_weights: relative share of each style.
-        size: longer side of the result in pixels; ``auto`` is 512, ``original`` the content's.
+        name: a model, such as ``adain``; ``optistyle baseline list`` names them all.
+        content: the photograph: a file or a picture in memory, as `stylize` takes it.
+        styles: one painting or a list of them. Models that have learned one style take none.
+        strength: how far from the photograph, in [0, 1]; or a mapping with one number for each
+            level of the model.
+        style_weights: relative share of each painting.
+        size: longer side of the result in pixels; ``auto`` is 512, ``original`` the photograph's.
         original_colors: as in `Recipe`.
         weights: published files to use in place of the packaged weights.
         device: as in `Recipe`.
+
+    Returns:
+        The picture.
 
     Raises:
         InputError: a model, weights, pictures or settings that cannot be used.
 
     >>> import torch
+    >>> from optistyle import baseline
     >>> picture = baseline("adain", torch.rand(1, 3, 48, 64), torch.rand(1, 3, 48, 48), size=64)
     >>> picture.width, picture.height
     (64, 48)

@@ -32,20 +32,31 @@ Schedule = Sequence[tuple[tuple[int, int], int]]
 
 @dataclass(frozen=True)
 class Step:
-    """One iteration of a run, as observers and notebooks see it.
+    """One iteration of a run, as a `Run` yields it and observers receive it.
 
-    A step that is kept holds its picture and its losses, and nothing of the solver's memory.
+    A step that you keep holds its picture and its losses, and nothing of the solver's memory.
 
     Attributes:
-        scale, scales: which scale, from 0, of how many.
-        iteration, iterations: which evaluation at this scale, from 1, of how many.
-        count: evaluations so far, over all scales.
-        size: (H, W) at this scale.
-        losses: weighted, by name, with ``total``, of the image that was evaluated.
-        look: makes ``image``, (1, 3, H, W) in [0, 1]: the optimised image if the run ended here.
-        picture: makes of it what would be saved: original colours and alpha put back.
-        standing: refers to ``checkpoint``, as long as the run or somebody else holds it.
-        warning: a line about a divergence in this step, or None.
+        scale: the scale's number, from 0.
+        scales: how many scales the run has.
+        iteration: the iteration's number at this scale, from 1.
+        iterations: how many iterations this scale has.
+        count: iterations so far, over all scales.
+        size: (H, W) in pixels at this scale.
+        losses: weighted losses of the evaluated image, by name, and their ``total``.
+        look: a function that makes ``image``.
+        picture: a function that makes the picture to save, with original colours and alpha put
+            back.
+        standing: a function that returns ``checkpoint``, or None once nobody holds it.
+        warning: one line about a divergence in this step, or None.
+
+    >>> import torch
+    >>> from optistyle import Recipe, Run
+    >>> recipe = Recipe(size=32, iterations=2, encoder="slim", device="cpu")
+    >>> for step in Run(torch.rand(1, 3, 32, 32), torch.rand(1, 3, 32, 32), recipe):
+    ...     print(step.iteration, step.iterations, step.image.shape)
+    1 2 torch.Size([1, 3, 32, 32])
+    2 2 torch.Size([1, 3, 32, 32])
     """
 
     scale: int
@@ -62,12 +73,12 @@ class Step:
 
     @property
     def image(self) -> Tensor:
-        """(1, 3, H, W) in [0, 1]: the optimised image if the run ended here."""
+        """The picture if the run ended here, (1, 3, H, W) in [0, 1]."""
         return self.look()
 
     @property
     def checkpoint(self) -> Checkpoint:
-        """Where the run stands after this step. It stays as it is when the run goes on.
+        """The state of the run after this step. It does not change when the run goes on.
 
         Raises:
             InputError: the run has gone on already, and nobody kept the checkpoint.
@@ -82,28 +93,54 @@ class Step:
 
 
 class Observer:
-    """Does nothing; subclasses override what they want to see."""
+    """Receive a run's steps: a base class whose methods do nothing, to override.
+
+    Observers read a run's state; they do not change it.
+
+    >>> import torch
+    >>> from optistyle import Observer, Recipe, stylize
+    >>> class Losses(Observer):
+    ...     def __init__(self):
+    ...         self.totals = []
+    ...     def stepped(self, step):
+    ...         self.totals.append(step.losses["total"])
+    >>> losses = Losses()
+    >>> recipe = Recipe(size=32, iterations=2, encoder="slim", device="cpu")
+    >>> photograph, painting = torch.rand(1, 3, 32, 32), torch.rand(1, 3, 32, 32)
+    >>> result = stylize(photograph, painting, recipe, observers=[losses], progress=False)
+    >>> len(losses.totals)
+    2
+    """
 
     def started(self, schedule: Schedule) -> None:
-        """Before the first step, with (H, W) and iterations of every scale."""
+        """Called before the first step, with (H, W) and iterations of every scale."""
 
     def stepped(self, step: Step) -> None:
-        """After every iteration."""
+        """Called after every iteration."""
 
     def ended(self) -> None:
-        """After the last step, also of an interrupted run."""
+        """Called after the last step, also of an interrupted run."""
 
 
 class ProgressBar(Observer):
-    """A progress bar with scale, losses and time left.
+    """Show scale, losses and time left.
 
     It is a tqdm bar on a terminal, a widget in a notebook that has ipywidgets, and plain lines
     everywhere else. The time left is shown after a few iterations. The first iteration of a scale
     is not timed: it measures the targets, and libraries warm up.
 
     Args:
-        stream: where to write; stderr by default.
-        every: seconds between two plain lines; the last of every scale is always written.
+        stream: the text stream to write to; stderr by default.
+        every: seconds between two plain lines. The last line of a scale is always written.
+
+    >>> import io, torch
+    >>> from optistyle import ProgressBar, Recipe, Run
+    >>> recipe = Recipe(size=32, iterations=2, encoder="slim", device="cpu")
+    >>> lines = io.StringIO()
+    >>> run = Run(torch.rand(1, 3, 32, 32), torch.rand(1, 3, 32, 32), recipe)
+    >>> run.finish([ProgressBar(lines)])
+    >>> lines.getvalue().splitlines()[-1][:33]
+    'scale 1/1 (32x32)  iteration 2/2 '
     """
 
     def __init__(self, stream: TextIO | None = None, every: float = 10.0) -> None:

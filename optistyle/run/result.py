@@ -24,22 +24,37 @@ from optistyle.run.checkpoint import TraceRow
 
 @dataclass(frozen=True)
 class Result:
-    """A finished picture and how it came about.
+    """A picture and the record of the run that painted it.
+
+    A notebook shows the picture. `stylize` and `Run.result` make results.
 
     Attributes:
-        picture: pixels (1, 3, H, W) in [0, 1], and the content's alpha, if it had one.
-        trace: every evaluation: scale, iteration and the weighted losses by name, of the image as
-            it was optimised, not clamped.
-        first, final: the losses at the last scale reached of the start, and of the picture itself,
-            both clamped to [0, 1] as it is saved (and before original colours are put back); empty
-            where a run was interrupted before its first step.
-        recipe: the settings. extra: the loss terms beside the recipe's.
+        picture: pixels (1, 3, H, W) in [0, 1], and the photograph's alpha if it had one.
+        trace: one entry for each evaluation: scale, iteration and the weighted losses by name, of
+            the image before clipping.
+        first: the weighted losses of the starting picture at the last scale that was reached,
+            clipped to [0, 1]; empty where the run ended before its first step.
+        final: the same of the final picture, before original colours are put back.
+        recipe: the settings.
+        extra: the loss terms beside the recipe's.
         plan: tile, history and kernels, which decide the rounding.
-        inputs: paths and SHA-256. encoder: its name. device: where it ran.
-        seconds: of computing, by scale, over resumptions.
-        warnings: a line for every divergence.
-        retunes: the weights that were changed on the way, see `Run.retune`.
-        interrupted: whether it ended early, by Ctrl-C, a break, or the loss of a rank.
+        inputs: paths and SHA-256 of the pictures.
+        encoder: the encoder's name.
+        device: the device that computed.
+        seconds: computing time by scale, in seconds, over all resumptions.
+        warnings: one line for each divergence.
+        interrupted: whether the run ended early: Ctrl-C, a break, or a lost rank.
+        retunes: the changes of weights during the run; see `Run.retune`.
+
+    >>> import torch
+    >>> from optistyle import Recipe, stylize
+    >>> recipe = Recipe(size=32, iterations=2, encoder="slim", device="cpu")
+    >>> photograph, painting = torch.rand(1, 3, 32, 48), torch.rand(1, 3, 32, 32)
+    >>> result = stylize(photograph, painting, recipe, progress=False)
+    >>> result.numpy().shape, result.pil().size
+    ((21, 32, 3), (32, 21))
+    >>> len(result.trace), result.final["total"] < result.first["total"]
+    (2, True)
     """
 
     picture: Picture
@@ -59,24 +74,24 @@ class Result:
 
     @property
     def image(self) -> Tensor:
-        """(1, 3, H, W) in [0, 1]."""
+        """The pixels, (1, 3, H, W) in [0, 1]."""
         return self.picture.pixels
 
     def pil(self) -> Image.Image:
-        """The picture as a PIL image, RGB or RGBA."""
+        """Return the picture as a PIL image, RGB or RGBA."""
         return Image.fromarray(self.numpy())
 
     def numpy(self) -> np.ndarray:
-        """The picture as an array (H, W, 3) of uint8, or (H, W, 4) where it has an alpha."""
+        """Return the picture as an array (H, W, 3) of uint8, or (H, W, 4) where it has an alpha."""
         parts = [x for x in (self.picture.pixels, self.picture.alpha) if x is not None]
         return pictures.to_uint8(torch.cat(parts, 1))
 
     def save(self, path: str | Path, *, bits: int = 8) -> None:
-        """Write the picture; the suffix chooses the format (see `pictures.write`)."""
+        """Write the picture in the format that the extension names; see `write`."""
         pictures.write(path, self.picture, bits=bits)
 
     def manifest(self) -> dict[str, Any]:
-        """All but the pixels, as JSON values."""
+        """Return everything but the pixels, as JSON values."""
         return {
             "recipe": self.recipe.as_dict(),
             "extra": {**self.extra},

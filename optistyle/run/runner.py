@@ -48,24 +48,27 @@ def stylize(
     observers: Sequence[Observer] = (),
     progress: bool = True,
 ) -> Result:
-    """Paint the content in the styles.
+    """Paint a photograph in the style of one or several paintings.
 
     Args:
-        content: what the picture shows: a file, a PIL image, an array (H, W, 3) of uint8 in 0...255
-            or floats in 0...1, a tensor (1, 3, H, W) of the same, or a `Picture`. Transparent
-            places are left out of the losses and stay as they are.
-        styles: one or several paintings; their shares are the recipe's ``style_weights``.
-        recipe: the settings, `Recipe()` by default.
-        encoder: an encoder to use in place of the recipe's, to load it only once.
-        extra: loss terms beside the recipe's, by name, with their weights.
-        observers: see `observers`.
+        content: the photograph: a file, a PIL image, an array (H, W, 3) of uint8 in 0...255 or
+            floats in 0...1, a tensor (1, 3, H, W) of the same, or a `Picture`. Transparency is a
+            mask: transparent places are left out of the losses, and the result is transparent
+            there.
+        styles: one painting or a list of them, of the same kinds. The recipe's ``style_weights``
+            are their relative shares.
+        recipe: the settings; `Recipe()` by default.
+        encoder: an encoder to use in place of the recipe's, such as one that `load_encoder`
+            returned, so that several runs load it once.
+        extra: loss terms beside the recipe's, as ``{"name": (weight, term)}``; see `LossTerm`.
+        observers: objects that are told of every step; see `Observer`.
         progress: whether to show a progress bar.
 
     Returns:
         The result. Ctrl-C ends the run early and returns the picture as it is.
 
     Raises:
-        InputError: anything that cannot be used, before the work starts wherever that is possible.
+        InputError: an input that cannot be used, before the work starts wherever possible.
 
     >>> import torch, optistyle
     >>> recipe = optistyle.Recipe(size=32, iterations=2, encoder="slim", device="cpu")
@@ -81,25 +84,33 @@ def stylize(
 
 
 class Run:
-    """A run as an iterator of steps, for notebooks: loop, look at ``step.image``, break at will.
+    """Iterate over the steps of a run; stop, look, change weights and go on at any time.
 
-    Iterating again goes on from the last step, also after an error or Ctrl-C in the middle of one.
-    ``result()`` gives the picture as it is at any moment.
+    A second loop continues after the last step, also after an error or Ctrl-C in the middle of
+    one. ``result()`` returns the picture as it is at any moment.
 
     Args:
-        content, styles, recipe, encoder, extra: as in `stylize`. In place of pictures, ``content``
-            may be `Inputs` that were read before; ``styles`` is then left out.
-        plan: a plan that was made before, of these inputs; the settings are then the plan's.
-        measured: measurements of styles that several runs share.
-        ranks: who shares the tiles, see `machine.ranks`.
+        content: as in `stylize`, or `Inputs` that were read before; then leave out ``styles``.
+        styles: as in `stylize`.
+        recipe: as in `stylize`.
+        plan: a plan for these inputs that was made before; its settings replace ``recipe``.
+        encoder: as in `stylize`.
+        extra: as in `stylize`.
+        measured: measurements of the paintings that several runs share.
+        ranks: the processes that share the tiles; see `optistyle.machine.ranks`.
         retunes: changes of weights to repeat, as a manifest records them.
 
     Attributes:
-        inputs: the pictures. plan: how the run is done; its ``recipe`` has ``auto`` resolved.
-        identity: stands for inputs, settings, encoder and optistyle's version; only a checkpoint of
-            the same fits.
+        inputs: the pictures.
+        plan: encoder, scales, tiles and memory; its ``recipe`` has ``auto`` resolved.
+        identity: a hash of inputs, settings, encoder and version; a checkpoint fits only a run with
+            the same one.
+
+    Raises:
+        InputError: an input that cannot be used.
 
     >>> import torch
+    >>> from optistyle import Recipe, Run
     >>> recipe = Recipe(size=32, iterations=3, encoder="slim", device="cpu")
     >>> run = Run(torch.rand(1, 3, 32, 32), torch.rand(1, 3, 32, 32), recipe)
     >>> for step in run:
@@ -158,19 +169,25 @@ class Run:
 
     @property
     def checkpoint(self) -> Checkpoint:
-        """Where the run stands."""
+        """The state of the run after its last step."""
         return self._standing[1]
 
     def forecast(self) -> str:
-        """The plan in one line, with the time that the run takes; see `Plan.describe`."""
+        """Return one line with the sizes, the memory and the time that the run needs."""
         return self.plan.describe()
 
     def resume(self, path: Path) -> int:
-        """Go on from a checkpoint of this very run (see `observers.Checkpoints`).
+        """Continue from a checkpoint file of a run with the same ``identity``.
+
+        Args:
+            path: a file that `optistyle.run.observers.Checkpoints` wrote.
 
         Returns:
-            The number of threads that the checkpoint was computed with. With as many
+            The number of threads that computed the checkpoint. With as many
             (`torch.set_num_threads`) the run ends in the same bytes as without an interruption.
+
+        Raises:
+            InputError: a file that cannot be read, or a checkpoint of another run.
         """
         at = Checkpoint.load(path, self.identity, self.encoder.device)
         if at.retunes:
@@ -181,13 +198,13 @@ class Run:
         return at.threads
 
     def retune(self, weights: Recipe | None = None, **changes: Any) -> None:
-        """Change weights between two steps, and go on from the picture as it is.
+        """Change weights between two steps and continue from the picture as it is.
 
-        The solver forgets what it learned of the old objective. The change is recorded in the trace
-        and the manifest, so that the run can be repeated.
+        The solver forgets what it learned of the old objective. The trace and the manifest record
+        the change, so that the run can be repeated.
 
         Args:
-            weights: a recipe whose weights are taken over.
+            weights: a recipe whose weights replace the present ones.
             changes: ``alpha``, ``beta``, ``gamma``, ``tv`` or ``style_weights``.
 
         Raises:
@@ -206,7 +223,7 @@ class Run:
         self._retune(retune)
 
     def finish(self, observers: Sequence[Observer] = ()) -> None:
-        """Step to the end, watched."""
+        """Step to the end, and tell the observers of every step."""
         if self.plan.ranks.count > 1:
             at = self.checkpoint
             place = [at.scale, at.progress.iteration, digest(at.progress.image)]
@@ -236,7 +253,7 @@ class Run:
             raise
 
     def result(self) -> Result:
-        """The picture as it is, at the recipe's size, and how it came about."""
+        """Return the picture as it is, at the size of the recipe, with the record of the run."""
         objective, at = self._standing
         lost = self.plan.ranks.lost
         # Ranks that have not ended together do not measure together.
