@@ -26,7 +26,7 @@ from optistyle.encoders.weights import load_tensors
 from optistyle.metrics.distances import content_distance, gram_distances
 from optistyle.recipes import Recipe
 from optistyle.run import stylize
-from optistyle.training.distil import SEPARABLE, WIDTHS
+from optistyle.training.student import SEPARABLE, WIDTHS
 
 #: VGG-19 compressed 16 times, by Wang et al. (collaborative distillation, CVPR 2020).
 COMPRESSED = pairs.SHARED / "weights" / "vgg19-16x"

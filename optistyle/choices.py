@@ -33,6 +33,15 @@ COLOR_MODES = ("luminance", "histogram", "covariance")
 #: Feed-forward models that paint in any style; a run can start from their picture.
 WARM_STARTS = ("adain", "multiadain", "sanet", "adaattn")
 INITS = ("content", "style", "noise", "grey", *WARM_STARTS)
+#: Feed-forward models that can be trained here -> whether a network learns one painting only.
+TRAINABLE: Mapping[str, bool] = {
+    "adain": False,
+    "multiadain": False,
+    "sanet": False,
+    "adaattn": False,
+    "adjustable": True,
+    "johnson": True,
+}
 
 #: The most style positions that sampled attention reads at a layer: 256x256.
 MOST_KEYS = 2**16

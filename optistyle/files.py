@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import secrets
@@ -24,8 +25,42 @@ def write_whole(path: Path, data: bytes) -> None:
         raise
 
 
-def check_place(path: Path, inputs: Iterable[AnyPath] = ()) -> None:
-    """Raise InputError where no file can be written, or an input would be overwritten."""
+def check_name(path: AnyPath) -> Path:
+    """Return an output's path.
+
+    Raises:
+        InputError: It names no file: it is empty, a folder by its form (".", "/", "a/..") or
+            impossible.
+    """
+    text = os.fspath(path)
+    if not text:
+        raise InputError("the output has an empty name: name a file, such as out.png")
+    if "\0" in text:
+        raise InputError(f"the output {text!r} has a zero byte in its name: choose another name")
+    path = Path(path)
+    if path.name in ("", ".."):
+        raise InputError(f"{path} is a folder: name a file in it, such as {path / 'out.png'}")
+    return path
+
+
+def check_place(path: AnyPath, inputs: Iterable[AnyPath] = ()) -> None:
+    """Check that a file can be written, over no input.
+
+    Raises:
+        InputError: It cannot; the message says why and what to do.
+    """
+    path = check_name(path)
+    try:
+        path.stat()
+    except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            raise InputError(
+                f"the name {_shortened(path.name)} of the output has {len(os.fsencode(path.name))} "
+                "bytes, or its folders' names too many: choose a shorter one (most file systems "
+                "take 255)"
+            ) from error
+        if error.errno == errno.ELOOP:
+            raise InputError(f"{path} is a link that leads in a circle: choose another") from error
     folder = path.resolve().parent
     if path.is_dir():
         raise InputError(f"{path} is a folder: name a file in it")
@@ -34,9 +69,13 @@ def check_place(path: Path, inputs: Iterable[AnyPath] = ()) -> None:
     for needed in (folder, path):
         if needed.exists() and not os.access(needed, os.W_OK):
             raise InputError(f"{needed} may not be written to: choose another output")
-    for source in map(Path, inputs):
-        if path.exists() and source.exists() and path.samefile(source):
+    for source in inputs:
+        if os.path.exists(path) and os.path.exists(source) and path.samefile(source):
             raise InputError(f"{path} is the input {source} as well: choose another output")
+
+
+def _shortened(name: str) -> str:
+    return name if len(name) <= 40 else f"{name[:30]}…{name[-9:]}"
 
 
 def digest(path: AnyPath) -> str:
@@ -46,7 +85,7 @@ def digest(path: AnyPath) -> str:
         InputError: there is no such file, or it cannot be read.
     """
     path = Path(path)
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise InputError(f"{path} is not a file: check its name and folder")
     sha = hashlib.sha256()
     try:

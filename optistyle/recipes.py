@@ -45,9 +45,16 @@ from optistyle.sizes import LARGEST, SMALLEST, fit_longer_side
 
 #: Where coarse-to-fine starts: the strokes of the picture are laid at this longer side.
 FIRST_SCALE = 256
+#: The least that a style scale above 1 lowers it to.
+LEAST_FIRST_SCALE = 64
 #: The longer side of the result, in pixels, unless another is asked for.
 USUAL_SIZE = 512
 ORIGINAL, OFF = "original", "off"
+#: How far a picture goes from the photograph, in words: factors of the default ``beta``.
+STRENGTHS: Mapping[str, float] = {"soft": 0.1, "balanced": 1.0, "bold": 10.0}
+#: How many of a painting's larger strokes, side by side, make its longer side: measured on eleven
+#: paintings (docs/strokes.md).
+STROKES = 32
 
 _SIDE = Whole(SMALLEST, LARGEST, unit="px")
 
@@ -71,8 +78,8 @@ class Recipe:
     {'relu3_1': 1.0}
     """
 
-    alpha: float = setting(1.0, Number(least=0), "Loss", "Weight of the content loss.", common=True)
-    beta: float = setting(1e7, Number(least=0), "Loss", "Weight of the style loss.", common=True)
+    alpha: float = setting(1.0, Number(least=0), "Loss", "Weight of the content loss.")
+    beta: float = setting(1e7, Number(least=0), "Loss", "Weight of the style loss.")
     gamma: float = setting(
         6e6,
         Number(least=0),
@@ -86,7 +93,6 @@ class Recipe:
         Number(least=0),
         "Loss",
         "Weight of the total variation loss, which smooths.",
-        common=True,
     )
     range: float = setting(
         1e5, Number(least=0), "Loss", "Weight of the out-of-range penalty. 0 turns it off."
@@ -145,13 +151,18 @@ class Recipe:
         1.0,
         Number(above=0),
         "Style",
-        "Size of the style image relative to the picture. 0.5 makes finer strokes.",
+        "Size of the style image relative to the picture, and so of the strokes. 0.5 makes finer "
+        "strokes, 2 larger ones; above 1, --scales auto starts that many times lower.",
     )
     original_colors: str = setting(
         OFF,
         Word((OFF, *COLOR_MODES), {None: OFF}),
         "Style",
-        "Keep the photograph's colours, by this method.",
+        "Keep the photograph's colours. luminance, the recommended method, gives the result the "
+        "photograph's colour at every pixel. histogram and covariance recolour the painting "
+        "before the run: strokes then have colours of the photograph, but not always in its "
+        "places. covariance keeps the painting's harmony, histogram follows the photograph more "
+        "closely.",
         common=True,
     )
 
@@ -174,7 +185,8 @@ class Recipe:
         "auto",
         Several(_SIDE, words=("auto", "single")),
         "Optimisation",
-        f"Longer sides from coarse to fine. auto starts at {FIRST_SCALE} px and grows by sqrt(2); "
+        f"Longer sides from coarse to fine. auto starts at {FIRST_SCALE} px (lower for a style "
+        "scale above 1) and grows by sqrt(2); "
         "single paints at the final size only, which keeps faces and makes smaller strokes.",
     )
     optimizer: str = setting("lbfgs", Word(SOLVERS), "Optimisation", "L-BFGS or Adam.")
@@ -238,7 +250,6 @@ class Recipe:
         Text("auto|cpu|cuda|cuda:N|mps"),
         "Encoder",
         "Where to compute. auto is a GPU where there is one.",
-        common=True,
     )
 
     def __post_init__(self) -> None:
@@ -267,7 +278,7 @@ class Recipe:
 
     def schedule(self, height: int, width: int) -> list[tuple[tuple[int, int], int]]:
         """Return (H, W) and iterations of every scale, coarse to fine, for a photograph's size."""
-        sides = self._sides(height, width)
+        sides = self.sides(height, width)
         if len(self.iterations) > 1 and len(self.iterations) != len(sides):
             raise InputError(
                 f"iterations: got {len(self.iterations)} for {len(sides)} scales "
@@ -288,7 +299,7 @@ class Recipe:
             )
         return list(zip(sizes, counts, strict=True))
 
-    def _sides(self, height: int, width: int) -> list[int]:
+    def sides(self, height: int, width: int) -> list[int]:
         """The longer side at every scale."""
         if not isinstance(self.scales, str):
             if self.size == ORIGINAL and self.scales[-1] != max(height, width):
@@ -301,7 +312,9 @@ class Recipe:
         longer = int(_SIDE.check("size", longer))
         if self.scales == "single":
             return [longer]
-        doublings = max(0.0, math.log2(longer / FIRST_SCALE))
+        # Large strokes form only where the receptive fields of the deepest layers cover them.
+        first = max(LEAST_FIRST_SCALE, FIRST_SCALE / max(1.0, self.style_scale))
+        doublings = max(0.0, math.log2(longer / first))
         count = round(2 * doublings)
         sides = [round(longer / math.sqrt(2) ** k) for k in range(count, -1, -1)]
         # A panorama starts at the first scale that leaves enough of its shorter side.
@@ -416,3 +429,49 @@ def changed(base: Recipe, given: Mapping[str, Any]) -> Recipe:
             value = known[name].kind.parse(name, value)
         changes[name] = value
     return replace(base, **changes)
+
+
+def style_weight(strength: str) -> float:
+    """``beta`` for a strength: a word of `STRENGTHS`, or a factor of the default as text.
+
+    >>> style_weight("bold") / style_weight("0.5")
+    20.0
+    """
+    factor = STRENGTHS.get(strength)
+    if factor is None:
+        try:
+            factor = float(strength)
+        except ValueError:
+            factor = 0.0
+    if not 0 < factor < math.inf:
+        words = ", ".join(STRENGTHS)
+        raise InputError(f"strength is {strength!r}; give {words}, or a number above 0")
+    return factor * Recipe().beta
+
+
+def with_stroke(recipe: Recipe, px: float, height: int, width: int) -> Recipe:
+    """The recipe whose larger strokes are about ``px`` wide in the result.
+
+    At style scale 1 they are about L / `STROKES` wide in a result of longer side L (measured:
+    docs/strokes.md). So the style scale is px x `STROKES` / L, and the scales are ``auto``, whose
+    first one follows a style scale above 1.
+
+    Args:
+        recipe: its scales and its style scale are replaced.
+        px: L / 256 to L / 8.
+        height, width: of the photograph.
+
+    Raises:
+        InputError: a width outside these bounds.
+
+    >>> with_stroke(Recipe(size=512), 32, 300, 400).style_scale
+    2.0
+    """
+    longer = recipe.sides(height, width)[-1]
+    least, most = longer / STROKES / 8, longer / STROKES * 4
+    if not least <= px <= most:
+        raise InputError(
+            f"stroke is {px:g} px; give {least:g} to {most:g} px for a result of {longer} px"
+        )
+    size = recipe.size if isinstance(recipe.scales, str) else longer
+    return replace(recipe, size=size, scales="auto", style_scale=px * STROKES / longer)

@@ -161,7 +161,7 @@ class Several:
 
     @property
     def metavar(self) -> str:
-        return "|".join((*self.words, f"{self.of.metavar}[,{self.of.metavar}…]"))
+        return "|".join((*self.words, f"{self.of.metavar}[,{self.of.metavar}...]"))
 
     def parse(self, name: str, text: str) -> Any:
         if text in self.words:
@@ -190,7 +190,7 @@ class Layers:
 
     @property
     def metavar(self) -> str:
-        return "LAYER[:W],…"
+        return "LAYER[:W],..."
 
     def parse(self, name: str, text: str) -> Mapping[str, float]:
         return layers.parse(text)

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from optistyle import pictures
 from optistyle.encoders.vgg import VGG, mean_activations, normalise
 from optistyle.layers import RELUS
 from optistyle.machine import devices
@@ -88,3 +89,12 @@ def picture() -> Callable[..., Tensor]:
 def generator() -> torch.Generator:
     """A seeded source of random numbers of the test's own."""
     return torch.Generator().manual_seed(0)
+
+
+@pytest.fixture
+def folder(tmp_path: Path, picture: Callable[..., Tensor], monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The working folder, with content.png and style.png."""
+    pictures.write(tmp_path / "content.png", picture(40, 60, 1))
+    pictures.write(tmp_path / "style.png", picture(50, 44, 2))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path

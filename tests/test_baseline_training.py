@@ -31,6 +31,7 @@ from optistyle.baselines.base import Baseline
 from optistyle.baselines.codec import Decoder
 from optistyle.baselines.johnson import Johnson
 from optistyle.baselines.sanet import SANet
+from optistyle.cli.train import train as commands
 from optistyle.encoders.vgg import VGG
 from optistyle.errors import InputError
 from optistyle.pictures import read, write
@@ -160,16 +161,16 @@ def stopped(
 ) -> None:
     """A training that is interrupted after so many steps."""
     calls: list[int] = []
-    rate = train._set_rate
+    rate = train.rate
 
-    def stopping(*arguments: Any) -> None:
+    def stopping(*arguments: Any) -> float:
         calls.append(1)
         if len(calls) > at:
             raise KeyboardInterrupt
-        rate(*arguments)
+        return rate(*arguments)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(train, "_set_rate", stopping)
+        patch.setattr(train, "rate", stopping)
         with pytest.raises(KeyboardInterrupt):
             trained(untrained(name, tiny), folders, work, settings)
 
@@ -345,13 +346,8 @@ def test_bad_settings(given: dict[str, int], message: str) -> None:
 
 
 def test_the_rate_falls_to_a_twentieth_in_both_phases() -> None:
-    parameter = torch.zeros(1, requires_grad=True)
-    optimiser = torch.optim.Adam([parameter])
     settings = train.Settings(warm_up_steps=4, steps=8, learning_rate=1.0)
-    found = {}
-    for step in (0, 2, 4, 8, 12):
-        train._set_rate(optimiser, settings, step)
-        found[step] = optimiser.param_groups[0]["lr"]
+    found = {step: train.rate(settings, step) for step in (0, 2, 4, 8, 12)}
     assert found == pytest.approx({0: 1, 2: 0.525, 4: 1, 8: 0.525, 12: 0.05})
 
 
@@ -360,7 +356,7 @@ def test_the_rate_falls_to_a_twentieth_in_both_phases() -> None:
 
 def test_every_model_that_can_be_trained_has_a_command() -> None:
     trainable = {name for name, entry in baselines.MODELS.items() if entry.make}
-    listed = cli.train.list_commands(click.Context(cli.train))
+    listed = commands.list_commands(click.Context(commands))
     assert trainable == set(listed) - {"slim"}
 
 

@@ -369,7 +369,9 @@ def test_animations_give_their_first_frame(tmp_path, extension):
     frames = [Image.new("RGB", (W, H), colour) for colour in ("red", "lime", "blue")]
     path = tmp_path / f"a.{extension}"
     frames[0].save(path, save_all=True, append_images=frames[1:], lossless=True)
-    assert samples(read(path).pixels)[5, 5].tolist() == [255, 0, 0]
+    with pytest.warns(UserWarning, match=r"first frame is read|3 pages; the first is read"):
+        picture = read(path)
+    assert samples(picture.pixels)[5, 5].tolist() == [255, 0, 0]
 
 
 def test_without_the_extra_16_bits_are_read_as_8(tmp_path, monkeypatch):
@@ -411,8 +413,8 @@ def test_missing_folder_empty_and_text(tmp_path):
     refused(tmp_path / "empty.png", "empty")
     (tmp_path / "text.jpg").write_text("a picture is worth a thousand words\n" * 50)
     refused(tmp_path / "text.jpg", "not an image.*JPEG, PNG, WebP, TIFF")
-    Image.new("RGB", (W, H)).save(tmp_path / "a.gif")
-    refused(tmp_path / "a.gif", "not an image")
+    Image.new("RGB", (W, H)).save(tmp_path / "a.ico")
+    refused(tmp_path / "a.ico", r"icon \(ICO\).*JPEG, PNG, WebP, TIFF, GIF.*export")
     os.mkfifo(tmp_path / "pipe.png")
     refused(tmp_path / "pipe.png", "regular")
 

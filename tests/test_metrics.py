@@ -212,6 +212,19 @@ def test_metrics_of_content_do_not_look_at_the_style_and_are_measured_once(
     assert all(both[name] == alone[name] for name in of_content)
 
 
+@pytest.mark.parametrize("metric", [chi_square, self_similarity])
+def test_an_unknown_preset_is_named_with_the_nearest(
+    metric: Callable[..., float], picture: Picture
+) -> None:
+    with pytest.raises(InputError, match="did you mean 'rc2021'"):
+        metric(picture(32, 32), picture(32, 32), preset="rc2022")
+
+
+def test_one_text_is_no_list_of_metrics() -> None:
+    with pytest.raises(InputError, match=r"give a list of names, as in \['ssim'\]"):
+        metrics.check("ssim")
+
+
 def test_an_unknown_metric_is_named_with_the_nearest() -> None:
     with pytest.raises(InputError, match="self_similarity"):
         metrics.check(["self_similarty"])

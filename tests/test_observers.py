@@ -8,6 +8,7 @@ import weakref
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -299,3 +300,20 @@ def test_a_step_that_is_kept_is_light(run: Run) -> None:
     assert torch.equal(early.image, image)
     with pytest.raises(InputError, match="gone on from iteration 1 of scale 1"):
         _ = early.checkpoint
+
+
+def test_a_notebook_gets_a_widget(
+    tiny: VGG, picture: Callable[..., Tensor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import ipykernel  # noqa: F401
+    import IPython
+    from tqdm.notebook import tqdm as widget
+
+    assert not ProgressBar()._widget  # ipykernel alone makes no notebook
+    monkeypatch.setattr(IPython, "get_ipython", lambda: SimpleNamespace(kernel=object()))
+    bar = ProgressBar()
+    recipe = Recipe(scales=(32, 40), iterations=(5, 4))
+    Run(picture(32, 40), picture(32, 32), recipe, encoder=tiny).finish([bar])
+    assert isinstance(bar._bar, widget)
+    assert bar._bar.n == pytest.approx(bar._bar.total)
+    assert "scale 2/2 40x32  4/4  total " in bar._bar.desc

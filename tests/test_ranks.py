@@ -165,7 +165,8 @@ def test_torchrun_paints_what_one_process_does(folder: Path) -> None:
         return [line for line in done.stderr.splitlines() if line.startswith("optistyle: ")]
 
     painted(*command(*options, "--tile", "off", "-o", "one.png"))
-    _, plan = painted(*torchrun, *command(*options, "--tile", "64", "-o", "two.png"))
+    who, _, plan = painted(*torchrun, *command(*options, "--tile", "64", "-o", "two.png"))
+    assert who == "optistyle: painting content.png in the style of style.png"
     assert "128x96 px in tiles of 64 px over 2 ranks, about " in plan
     one, two = (pictures.read(name).pixels for name in ("one.png", "two.png"))
     assert float((one - two).abs().max()) < 1.01 / 255

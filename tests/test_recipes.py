@@ -44,6 +44,15 @@ def test_auto_scales(size: int, expected: list[int]) -> None:
     assert sides(Recipe(size=size), 600, 600) == expected
 
 
+@pytest.mark.parametrize(
+    ("style_scale", "first"), [(0.5, 256), (1, 256), (1.4, 181), (2, 128), (4, 64), (100, 64)]
+)
+def test_large_strokes_are_laid_at_a_lower_scale(style_scale: float, first: int) -> None:
+    recipe = Recipe(style_scale=style_scale)
+    assert max(recipe.schedule(500, 512)[0][0]) == first
+    assert sides(replace(recipe, scales="single"), 500, 512) == [512]
+
+
 def test_schedule_of_a_panorama_starts_where_its_shorter_side_is_long_enough() -> None:
     assert Recipe(size=1024).schedule(100, 2000) == [
         ((18, 362), 200),

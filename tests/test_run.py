@@ -23,6 +23,7 @@ from optistyle.recipes import Recipe
 from optistyle.run import Run, stylize
 from optistyle.run.observers import Observer, Step
 from optistyle.run.plan import style_size
+from optistyle.run.stages import styled
 
 Make = Callable[..., Tensor]
 
@@ -69,7 +70,7 @@ def test_first_and_final_are_of_clamped_pictures(pair: tuple[Tensor, Tensor], ti
     run = Run(*pair, recipe, encoder=tiny)
     last = list(run)[-1]
     result = run.result()
-    assert last.checkpoint.progress.image.max() > 1.01
+    assert last.checkpoint.progress.image.max() > 1.001
     size = (32, 48)
     style = colors.match_histogram(pair[1], pair[0])
     fitted = sizes.fit_area(50, 44, size[0] * size[1])
@@ -156,6 +157,24 @@ def test_style_scale(pair: tuple[Tensor, Tensor], tiny: VGG) -> None:
     assert min(style_size(style, (32, 48), 0.1)) == 16
     run = Run(*pair, replace(SMALL, style_scale=2.0), encoder=tiny)
     assert run.plan.demand.styles == (pytest.approx(4, rel=0.02),)
+
+
+def test_a_larger_style_holds_no_finer_detail(pair: tuple[Tensor, Tensor], tiny: VGG) -> None:
+    """A checkerboard of single pixels is gone at scale 4, where a style is read at half its size;
+    a broad one stays, and so does everything at scale 1."""
+    fine = (torch.arange(64)[:, None] + torch.arange(64)) % 2.0
+    broad = (torch.arange(64)[:, None] // 16 + torch.arange(64) // 16) % 2.0
+    contrast = {}
+    for name, board in (("fine", fine), ("broad", broad)):
+        for scale, size in ((1.0, 64), (4.0, 16)):
+            style = board.expand(1, 3, 64, 64).clone()
+            run = Run(pair[0], style, replace(SMALL, style_scale=scale), encoder=tiny)
+            pixels, _ = styled(run.inputs.styles[0], (size, size), run.plan)
+            assert pixels.shape == (1, 3, 64, 64)
+            contrast[name, scale] = float(pixels.std())
+    assert contrast["fine", 1.0] > 0.49
+    assert contrast["fine", 4.0] < 0.05
+    assert contrast["broad", 4.0] > 0.4
 
 
 # --- transparency and colours ---
@@ -256,6 +275,26 @@ def test_colours_of_transparent_pixels_are_not_taken(tiny: VGG, picture: Make) -
         Run(Picture(p, alpha), picture(32, 32, 1), recipe, encoder=tiny) for p in (content, hidden)
     ]
     assert torch.equal(*(run.inputs.styles[0].picture.pixels for run in runs))
+
+
+def test_grey_pictures_give_a_grey_one(tiny: VGG, picture: Make) -> None:
+    content, style = (picture(32, 40, seed)[:, :1].expand(-1, 3, -1, -1) for seed in (1, 2))
+    result = stylize(content, style, NEAR, encoder=tiny)
+    assert torch.equal(result.image[:, 0], result.image[:, 1])
+    assert torch.equal(result.image[:, 0], result.image[:, 2])
+    coloured = stylize(content, [style, picture(32, 32, 3)], NEAR, encoder=tiny)
+    assert not torch.allclose(coloured.image[:, 0], coloured.image[:, 1], atol=0.02)
+
+
+def test_notes_of_the_photograph_come_along(tiny: VGG, picture: Make, tmp_path: Path) -> None:
+    notes = {"author": "Ada", "copyright": "CC0"}
+    content = Picture(picture(32, 40), None, notes)
+    result = stylize(
+        content, Picture(picture(32, 32), None, {"author": "Vincent"}), NEAR, encoder=tiny
+    )
+    assert result.picture.notes == notes
+    result.save(tmp_path / "out.png")
+    assert pictures.read(tmp_path / "out.png").notes == notes
 
 
 # --- stopping and going on ---

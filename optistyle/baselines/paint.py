@@ -43,4 +43,4 @@ def paint(
     if original_colors == "luminance":
         painted = colors.keep_luminance(painted, small)
     see_through = None if content.alpha is None else pictures.resize(content.alpha, size)
-    return Picture(painted, see_through)
+    return Picture(painted, see_through, content.notes)

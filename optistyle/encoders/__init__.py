@@ -140,6 +140,10 @@ def _weights(
     return formats.recognise(*weights.load_tensors(path), str(path)), digest[:16]
 
 
+#: What the package calls `load`, beside functions that read pictures.
+load_encoder = load
+
+
 def _cached_means(encoder: VGG, key: str) -> dict[str, Tensor]:
     """Mean activations on the calibration pictures, measured once per weights, pooling, padding."""
     folder = Path(platformdirs.user_cache_dir("optistyle"))

@@ -58,9 +58,9 @@ ABLATIONS: Mapping[str, Ablation] = {
         preset="attention",
     ),
     "attention-layer": Ablation(
-        "Which layer should attention look at?",
-        "report 003, figure 2: gamma 5e7; relu1_1 and relu2_1, which it could not hold in memory, "
-        "and pool5 for its sixth level",
+        "Which layer should attention compare?",
+        "report 003, figure 2: gamma 5e7; with relu1_1 and relu2_1, which did not fit into its "
+        "memory, and pool5 for its sixth level",
         {layer: {"attention_layers": layer} for layer in (*BLOCK_STARTS, POOL5)},
         {"gamma": 5e7},
         preset="attention",
@@ -79,12 +79,12 @@ ABLATIONS: Mapping[str, Ablation] = {
         {f"gamma {text}": {"gamma": float(text)} for text in ("1e5", "1e6", "6e6", "3e7", "1e8")},
     ),
     "centre": Ablation(
-        "What should the attention loss take about its mean?",
-        "left open by report 003, whose own reading is 'target'",
+        "Which features should the attention loss centre?",
+        "left open by report 003, which reads as 'target'",
         _each("centre", ["both", "none", "target"]),
     ),
     "form": Ablation(
-        "Attended style as a Gram matrix, or place by place?",
+        "Should attention compare Gram matrices, or every position?",
         "left open by report 003",
         {
             "gamma 0": {"gamma": 0.0},

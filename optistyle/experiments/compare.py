@@ -20,7 +20,7 @@ import functools
 import json
 import logging
 import sys
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TextIO
@@ -109,13 +109,7 @@ def compare(
             for case, row in judged:
                 rows[case] = _recorded(case, row)
                 bar.update()
-        contents = labels((case.content for case in todo), suffix=True)
-        styles = labels((case.style for case in todo), suffix=True)
-        named = [
-            {**rows[case], "content": contents[case.content], "style": styles[case.style]}
-            for case in todo
-        ]
-        result = findings(named)
+        result = findings(_labelled(todo, rows))
         compare_report.write(result, todo, output)
     except OSError as error:
         raise InputError(f"{output} cannot be written: {error.strerror or error}") from error
@@ -125,6 +119,16 @@ def compare(
             f"{kept} of {len(todo)} pictures are done and kept: start it again"
         ) from None
     return result
+
+
+def _labelled(todo: Sequence[Case], rows: Mapping[Case, dict[str, Any]]) -> list[dict[str, Any]]:
+    """The rows of the cases, with names of contents and of styles that are unique among them."""
+    contents = labels((case.content for case in todo), suffix=True)
+    styles = labels((case.style for case in todo), suffix=True)
+    return [
+        {**rows[case], "content": contents[case.content], "style": styles[case.style]}
+        for case in todo
+    ]
 
 
 def _check_needs(names: Iterable[str]) -> None:

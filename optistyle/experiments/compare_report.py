@@ -31,40 +31,40 @@ _ROWS = 1500  # on the page; of more rows it shows the worst and the best
 _log = logging.getLogger(__name__)
 
 
-def write(found: Comparison, todo: Sequence[Case], output: Path) -> None:
+def write(comparison: Comparison, todo: Sequence[Case], output: Path) -> None:
     """Write the tables, the figures where they can be drawn, and the page.
 
     Args:
-        found: what to report.
+        comparison: what to report.
         todo: the case of every row.
         output: the report's folder.
     """
-    report.table([_flat(row) for row in found.rows], output)
-    files.write_whole((output / "means.md").resolve(), markdown(found).encode())
+    report.table([_flat(row) for row in comparison.rows], output)
+    files.write_whole((output / "means.md").resolve(), markdown(comparison).encode())
     facts = {
-        "means": found.means,
-        "differences": found.differences,
-        "at equal content error": found.matched,
-        "failed": [row for row in found.rows if "error" in row],
+        "means": comparison.means,
+        "differences": comparison.differences,
+        "at equal content error": comparison.matched,
+        "failed": [row for row in comparison.rows if "error" in row],
     }
     text = json.dumps(facts, indent=1, default=vars)
     files.write_whole((output / "findings.json").resolve(), text.encode())
-    for name, make in _figures(found, todo):
+    for name, make in _figures(comparison, todo):
         try:
             plots.save(make(), output / name)
         except Exception as error:  # matplotlib is an extra, and a metric may be infinite
             _log.warning("%s is not drawn: %s", name, error)
-    files.write_whole((output / PAGE).resolve(), page(found, todo).encode())
+    files.write_whole((output / PAGE).resolve(), page(comparison, todo).encode())
 
 
 def _flat(row: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in row.items() if name != "picture sha256"}
 
 
-def markdown(found: Comparison) -> str:
+def markdown(comparison: Comparison) -> str:
     """Tabulate means, paired differences and those at equal content error, with intervals."""
     parts = []
-    for title, rows in _findings(found):
+    for title, rows in _findings(comparison):
         names = _columns(rows)
         better = [f"{name} ({metrics.METRICS[name].better})" for name in names]
         lines = [f"## {title}", "", f"| | {' | '.join(better)} |", "|---" * (len(names) + 1) + "|"]
@@ -89,12 +89,12 @@ def _table(title: str, rows: _Table) -> str:
     return f"<h2>{title}</h2><table><tr><th></th>{head}</tr>{body}</table>"
 
 
-def _findings(found: Comparison) -> Iterator[tuple[str, _Table]]:
+def _findings(comparison: Comparison) -> Iterator[tuple[str, _Table]]:
     """The tables that are not empty, with their titles."""
     for title, rows in (
-        ("Means", found.means),
-        ("Paired differences", found.differences),
-        ("Paired differences at equal content error", found.matched),
+        ("Means", comparison.means),
+        ("Paired differences", comparison.differences),
+        ("Paired differences at equal content error", comparison.matched),
     ):
         counts = {interval.count for row in rows.values() for interval in row.values()}
         if counts:
@@ -107,39 +107,41 @@ def _columns(rows: _Table) -> list[str]:
     return list(dict.fromkeys(name for row in rows.values() for name in row))
 
 
-def draw(found: Comparison, todo: Sequence[Case], output: Path) -> None:
+def draw(comparison: Comparison, todo: Sequence[Case], output: Path) -> None:
     """Draw means with intervals, the polar plot of report 000's figure 5, histograms as in its 6a.
 
     Args:
-        found: what to draw.
+        comparison: what to draw.
         todo: the case of every row.
         output: a folder, for ``METRIC.png``, ``structure.png`` and ``histograms.png``.
 
     Raises:
         InputError: matplotlib is not installed, or a picture cannot be read.
     """
-    for name, make in _figures(found, todo):
+    for name, make in _figures(comparison, todo):
         plots.save(make(), output / name)
 
 
-def _figures(found: Comparison, todo: Sequence[Case]) -> Iterator[tuple[str, Callable[[], Figure]]]:
-    names = list(dict.fromkeys(name for row in found.means.values() for name in row))
+def _figures(
+    comparison: Comparison, todo: Sequence[Case]
+) -> Iterator[tuple[str, Callable[[], Figure]]]:
+    names = list(dict.fromkeys(name for row in comparison.means.values() for name in row))
     for name in names:
-        yield f"{name}.png", partial(_means, found, name)
+        yield f"{name}.png", partial(_means, comparison, name)
     if "self_similarity" in names:
-        yield "structure.png", partial(_polar, found)
+        yield "structure.png", partial(_polar, comparison)
     if "chi_square" in names:
-        yield "histograms.png", partial(_histograms, found, todo)
+        yield "histograms.png", partial(_histograms, comparison, todo)
 
 
-def _means(found: Comparison, name: str) -> Figure:
+def _means(comparison: Comparison, name: str) -> Figure:
     """A metric by method: the distribution over pairs, its mean and the interval."""
-    methods = [m for m in found.means if name in found.means[m]]
+    methods = [m for m in comparison.means if name in comparison.means[m]]
     figure, ((axis,),) = plots.axes(1, 1, 1.2 + 0.9 * len(methods), 3.2)
-    values = [[r[name] for r in found.rows if r["method"] == m and name in r] for m in methods]
+    values = [[r[name] for r in comparison.rows if r["method"] == m and name in r] for m in methods]
     axis.violinplot(values, showextrema=False)
     for at, method in enumerate(methods, start=1):
-        interval = found.means[method][name]
+        interval = comparison.means[method][name]
         axis.errorbar(
             at,
             interval.mean,
@@ -152,9 +154,9 @@ def _means(found: Comparison, name: str) -> Figure:
     return figure
 
 
-def _polar(found: Comparison) -> Figure:
+def _polar(comparison: Comparison) -> Figure:
     """Contents along the radius, styles around, the self-similarity error as colour."""
-    good = [row for row in found.rows if "self_similarity" in row]
+    good = [row for row in comparison.rows if "self_similarity" in row]
     contents = {name: i for i, name in enumerate(dict.fromkeys(r["content"] for r in good), 1)}
     styles = {name: i for i, name in enumerate(dict.fromkeys(r["style"] for r in good))}
     methods = list(dict.fromkeys(row["method"] for row in good))
@@ -177,14 +179,14 @@ def _polar(found: Comparison) -> Figure:
     return figure
 
 
-def _histograms(found: Comparison, todo: Sequence[Case]) -> Figure:
+def _histograms(comparison: Comparison, todo: Sequence[Case]) -> Figure:
     """The pair nearest to each method's median distance: style filled, output as a line."""
-    methods = list(dict.fromkeys(r["method"] for r in found.rows if "chi_square" in r))
+    methods = list(dict.fromkeys(r["method"] for r in comparison.rows if "chi_square" in r))
     figure, axes = plots.axes(len(methods), 3, 2.6, 1.6)
     for line, method in zip(axes, methods, strict=True):
         pairs = [
             (row["chi_square"], case)
-            for row, case in zip(found.rows, todo, strict=True)
+            for row, case in zip(comparison.rows, todo, strict=True)
             if row["method"] == method and "chi_square" in row
         ]
         distance, case = sorted(pairs, key=lambda pair: pair[0])[len(pairs) // 2]
@@ -199,15 +201,15 @@ def _histograms(found: Comparison, todo: Sequence[Case]) -> Figure:
     return figure
 
 
-def page(found: Comparison, todo: Sequence[Case]) -> str:
+def page(comparison: Comparison, todo: Sequence[Case]) -> str:
     """Make one HTML page: the tables, then every picture with its metrics, the worst first.
 
     Args:
-        found: what to report.
+        comparison: what to report.
         todo: the case of every row; the first metric of the first case ranks the pictures.
     """
-    names = [name for name in todo[0].names if any(name in row for row in found.rows)]
-    pairs = list(zip(found.rows, todo, strict=True))
+    names = [name for name in todo[0].names if any(name in row for row in comparison.rows)]
+    pairs = list(zip(comparison.rows, todo, strict=True))
     if names:
         sign = 1 if metrics.METRICS[names[0]].better == "lower" else -1
         pairs.sort(key=lambda pair: -sign * pair[0].get(names[0], sign * math.inf))
@@ -235,9 +237,9 @@ def page(found: Comparison, todo: Sequence[Case]) -> str:
         )
         body.append(f"<tr><td>{picture}</td>{images}{cells}</tr>")
     head = ["output", "content", "style", "method", "content", "style", *names, "resized", "error"]
-    tables = "\n".join(_table(title, rows) for title, rows in _findings(found))
+    tables = "\n".join(_table(title, rows) for title, rows in _findings(comparison))
     return report.sortable(
-        f"{len(found.rows)} pictures, {found.failed} failed",
+        f"{len(comparison.rows)} pictures, {comparison.failed} failed",
         note,
         head,
         body,

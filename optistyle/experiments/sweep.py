@@ -172,8 +172,8 @@ def row(job: Job, folder: Path, failure: str | None = None) -> dict[str, Any]:
 def _claim(output: Path, jobs: Sequence[Job]) -> None:
     """Mark the folder as this sweep's; `InputError` where it belongs to something else.
 
-    A sweep may grow, and be run by another version: the folder stays its own as long as one of
-    the requests in it is among these jobs.
+    A sweep may grow, and another version may run it: the folder belongs to this sweep as long as
+    one of the requests in it is among these jobs.
     """
     owner, requests = output / _OWNER, [job.request for job in jobs]
     try:

@@ -82,6 +82,11 @@ def describe(term: LossTerm) -> dict[str, Any]:
     return {"text": text, "term": f"{kind.__module__}:{kind.__qualname__}", "settings": settings}
 
 
+def described(terms: Mapping[str, tuple[float, LossTerm]]) -> dict[str, Any]:
+    """Weighted terms by name, as a manifest records them."""
+    return {name: {"weight": weight, **describe(term)} for name, (weight, term) in terms.items()}
+
+
 def find(place: str) -> type:
     """The class at ``package.module:Term``.
 

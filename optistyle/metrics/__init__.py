@@ -1,4 +1,8 @@
-"""How good is a picture? One file a metric; pure functions of images (1, 3, H, W) in [0, 1]."""
+"""Metrics of stylised pictures: one module for each, of functions of images in [0, 1].
+
+>>> check(["ssim", "chi_square"])
+('ssim', 'chi_square')
+"""
 
 from __future__ import annotations
 
@@ -28,11 +32,13 @@ from optistyle.metrics.uv_histogram import uv_hellinger
 
 @dataclass(frozen=True)
 class Judged:
-    """What a metric may look at.
+    """A picture to measure, and what it is compared with.
 
     Attributes:
-        output, content, style: (1, 3, H, W) in [0, 1], of any sizes.
-        encoder: for the metrics that measure in one.
+        output: (1, 3, H, W) in [0, 1].
+        content: (1, 3, h, w) in [0, 1], of any size.
+        style: (1, 3, h, w) in [0, 1], of any size.
+        encoder: for the metrics of features.
     """
 
     output: Tensor
@@ -43,13 +49,14 @@ class Judged:
 
 @dataclass(frozen=True)
 class Metric:
-    """How a picture is judged.
+    """A metric.
 
     Attributes:
-        of: what it is about: ``content`` (the style is not looked at) or ``style``.
-        measure: the number. better: ``lower`` or ``higher``.
-        needs: a package of the extra ``metrics``, `BACKBONE` (weights that the user brings), or
-            `VGG19` (those of the extra ``vgg19``).
+        of: ``content`` where it does not depend on the style, else ``style``.
+        measure: computes the number.
+        better: ``lower`` or ``higher``.
+        needs: a package of the extra ``metrics``, `BACKBONE` (weights that the user brings),
+            `VGG19` (those of the extra ``vgg19``), or nothing.
     """
 
     of: str
@@ -64,7 +71,10 @@ VGG19 = "vgg19"
 
 def _vgg19(encoder: Encoder) -> VGG:
     if not (isinstance(encoder, VGG) and encoder.name.startswith("vgg19")):
-        raise InputError(f"cams is defined on VGG-19, not on {encoder.name}: cams_slim is on slim")
+        raise InputError(
+            f"cams is defined on VGG-19, not on {encoder.name}: install the extra vgg19, or "
+            "measure cams_slim"
+        )
     return encoder
 
 
@@ -99,7 +109,7 @@ METRICS: Mapping[str, Metric] = {
 
 
 def at_hand() -> tuple[str, ...]:
-    """The metrics that need neither a package nor a file that is not here."""
+    """Name the metrics whose packages and weights are installed."""
 
     def here(needs: str) -> bool:
         if needs == VGG19:
@@ -114,10 +124,16 @@ def at_hand() -> tuple[str, ...]:
 
 
 def check(names: Sequence[str]) -> tuple[str, ...]:
-    """The names, or an `InputError` with the nearest for one that is not in `METRICS`."""
+    """Check names of metrics.
+
+    Raises:
+        InputError: a name that is not in `METRICS`, with the nearest one.
+    """
+    if isinstance(names, str):
+        raise InputError(f"metrics are {names!r}; give a list of names, as in [{names!r}]")
     for name in names:
         if name not in METRICS:
-            raise unknown("metric", name, METRICS)
+            raise unknown("metric", str(name), METRICS)
     return tuple(names)
 
 
@@ -128,14 +144,31 @@ def measure(
     styles: Sequence[tuple[Tensor, float]],
     encoder: Encoder,
 ) -> dict[str, float]:
-    """The metrics of one picture; those of style are averaged over styles by their shares."""
+    """Measure one picture; metrics of style are averaged over the styles by their shares.
+
+    Args:
+        names: of `METRICS`.
+        output: (1, 3, H, W) in [0, 1].
+        content: (1, 3, h, w) in [0, 1].
+        styles: (1, 3, h, w) in [0, 1] with the style's share; the shares sum to 1.
+        encoder: for the metrics of features.
+
+    Returns:
+        Metric -> value.
+
+    Raises:
+        InputError: an unknown name, or a metric that needs a package or weights that are not
+            installed, or a larger picture.
+    """
     judged = [Judged(output, content, style, encoder) for style, _ in styles]
-    found = {}
+    measured = {}
     for name in check(names):
         metric = METRICS[name]
         if metric.of == "content":
             values = [metric.measure(judged[0])] * len(judged)
         else:
             values = [metric.measure(one) for one in judged]
-        found[name] = sum(share * value for (_, share), value in zip(styles, values, strict=True))
-    return found
+        measured[name] = sum(
+            share * value for (_, share), value in zip(styles, values, strict=True)
+        )
+    return measured

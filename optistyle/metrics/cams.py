@@ -1,4 +1,4 @@
-"""CAMS loss: does every colour of the style bring its own texture along?"""
+"""CAMS loss: does every colour of the style keep the style's texture?"""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _TO_XYZ = np.array(
 
 @torch.no_grad()
 def cams(output: Tensor, style: Tensor, encoder: VGG) -> float:
-    """The colour-aware multi-style loss: Σ over layers of the mean of (G - G_s)².
+    """Compute the colour-aware multi-style loss: Σ over layers of the mean of (G - G_s)².
 
     A palette of up to 16 colours is taken from each picture, and for each of the K colours of both
     a mask: exp(-(d / 0.25)²) with d the distance in chroma RGB / (R + G + B), blurred, and
@@ -54,10 +54,12 @@ def cams(output: Tensor, style: Tensor, encoder: VGG) -> float:
     (2021, arXiv:2106.13920), section 3; steps and settings are those of the authors' program
     (mahmoudnafifi/color-aware-style-transfer), its palette that of tody411/PaletteSelection. With
     one palette the two agree to 3e-6. The palettes differ in a few colours, and the values by a
-    few hundredths: OpenCV looks Lab up in a table that is off by up to 0.5.
+    few hundredths: OpenCV reads Lab from a table that is off by up to 0.5.
 
     Args:
-        output, style: (1, 3, H, W) in [0, 1], of any sizes.
+        output: (1, 3, H, W) in [0, 1].
+        style: (1, 3, h, w) in [0, 1], of any size.
+        encoder: with the first five convolutions of VGG-19.
     """
     palette = torch.cat([_palette(output), _palette(style)]).unique(dim=0).to(output)
     ours, theirs = (_squash(x) for x in (output, style))

@@ -20,7 +20,7 @@ PRESETS: Mapping[str, Tensor] = {
 
 @torch.no_grad()
 def chi_square(output: Tensor, style: Tensor, preset: str = "default") -> float:
-    """The mean over R, G and B of 1/2 Σ (a - b)² / (a + b + 1e-20), over histograms of 8 bits.
+    """Average 1/2 Σ (a - b)² / (a + b + 1e-20) over R, G and B, of histograms of 8 bits.
 
     a and b are densities: shares of the counted pixels, bins being one value wide. Range [0, 1];
     lower is nearer to the style's colours; 0 for any rearrangement of its pixels, 1 where no value
@@ -31,8 +31,12 @@ def chi_square(output: Tensor, style: Tensor, preset: str = "default") -> float:
     the symmetric chi-square of Puzicha, Hofmann and Buhmann (CVPR 1997), apart from a factor.
 
     Args:
-        output, style: (1, 3, H, W) in [0, 1], of any sizes; rounded to 8 bits.
+        output: (1, 3, H, W) in [0, 1]; rounded to 8 bits.
+        style: (1, 3, h, w) in [0, 1], of any size; rounded to 8 bits.
         preset: a key of `PRESETS`.
+
+    Raises:
+        InputError: an unknown preset.
     """
     if preset not in PRESETS:
         raise unknown("preset", preset, PRESETS)

@@ -1,4 +1,4 @@
-"""Sliced Wasserstein distance of colours: how far must colours move to be the style's? By POT."""
+"""Sliced Wasserstein distance of colours: how far must colours move to be the style's?"""
 
 from __future__ import annotations
 
@@ -16,20 +16,24 @@ PIXELS, DIRECTIONS = 2**14, 64
 
 @torch.no_grad()
 def color_wasserstein(output: Tensor, style: Tensor) -> float:
-    """The root of the mean over directions θ of W₂²(θᵀ output, θᵀ style), over RGB pixels.
+    """Compute the root of the mean over directions θ of W₂²(θᵀ output, θᵀ style), of RGB pixels.
 
     Range [0, 1]: black against white is 1, to a thousandth. Lower is nearer to the style's colours;
     0 for the style itself; symmetric. Unlike a histogram's, the distance grows with how far colours
-    are apart, and it sees channels together. Blind to where colours are, and to how the eye sees
-    them: RGB is not uniform. Of pictures with more than `PIXELS` pixels it takes that many at
-    random, always the same: two large pictures of the same colours are a few thousandths apart.
+    are apart, and it compares the channels together. Blind to where colours are, and to how the eye
+    sees them: RGB is not uniform. Of a picture with more than `PIXELS` pixels, that many are drawn,
+    with a fixed seed: two large pictures of the same colours are a few thousandths apart.
 
     Source: Bonneel, Rabin, Peyré and Pfister, "Sliced and Radon Wasserstein Barycenters of
     Measures" (JMIV 2015), section 2; as POT computes it, with p = 2. Directions are spread evenly
     in place of at random: 64 random ones are off by up to a tenth.
 
     Args:
-        output, style: (1, 3, H, W) in [0, 1], of any sizes.
+        output: (1, 3, H, W) in [0, 1].
+        style: (1, 3, h, w) in [0, 1], of any size.
+
+    Raises:
+        InputError: POT is not installed.
     """
     try:
         from ot.sliced import sliced_wasserstein_distance

@@ -1,7 +1,7 @@
 """LPIPS and DISTS: how alike do two pictures look? For users who bring the backbone's weights.
 
-A backbone is a file of torchvision's; by default the one in torchvision's own cache. Nothing is
-downloaded. The weights on top of it are the published ones, which torchmetrics ships.
+A backbone is a file of torchvision's weights, by default in torchvision's cache. Nothing is
+downloaded. The linear weights on top of it are the published ones, which torchmetrics ships.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _LEAST = {"alexnet": 31, "vgg16": 16}
 def lpips(
     output: Tensor, content: Tensor, *, net: str = "alexnet", file: str | Path | None = None
 ) -> float:
-    """Σ over layers of the mean over positions of wᵀ (f - g)², f and g features of length 1.
+    """Compute Σ over layers of the mean over positions of wᵀ (f - g)², f and g of length 1.
 
     Range [0, inf), usually below 1; lower looks more alike; 0 for the content itself; symmetric.
     Blind to what the backbone does not tell apart. Colour and texture count as well as content:
@@ -42,12 +42,13 @@ def lpips(
     Features as a Perceptual Metric" (CVPR 2018), equation 1; linear weights of version 0.1.
 
     Args:
-        output, content: (1, 3, H, W) in [0, 1]; the content is resized to the output.
+        output: (1, 3, H, W) in [0, 1].
+        content: (1, 3, h, w) in [0, 1]; it is resized to the output.
         net: ``alexnet``, which papers report unless they say otherwise, or ``vgg16``.
         file: the backbone's weights; by default those in torchvision's cache.
 
     Raises:
-        InputError: weights or torchmetrics are not there, or the picture is too small.
+        InputError: weights or torchmetrics are not installed, or the picture is too small.
     """
     if net not in _READ:
         raise unknown("backbone of LPIPS", net, _READ)
@@ -70,7 +71,7 @@ def lpips(
 
 @torch.no_grad()
 def dists(output: Tensor, content: Tensor, *, file: str | Path | None = None) -> float:
-    """1 - Σ over layers and channels of (α l + β s), on the picture itself and five of VGG-16.
+    """Compute 1 - Σ (α l + β s) over channels of the picture itself and of five layers of VGG-16.
 
         l = (2 m n + c) / (m² + n² + c),  s = (2 cov + c) / (var_m + var_n + c),  c = 1e-6
 
@@ -84,11 +85,12 @@ def dists(output: Tensor, content: Tensor, *, file: str | Path | None = None) ->
     first, which is left to the caller.
 
     Args:
-        output, content: (1, 3, H, W) in [0, 1]; the content is resized to the output.
+        output: (1, 3, H, W) in [0, 1].
+        content: (1, 3, h, w) in [0, 1]; it is resized to the output.
         file: VGG-16's weights; by default those in torchvision's cache.
 
     Raises:
-        InputError: weights or torchmetrics are not there, or the picture is too small.
+        InputError: weights or torchmetrics are not installed, or the picture is too small.
     """
     a, b = _pair(output, content, "vgg16")
     layers = _backbone("vgg16", file).to(output.device)

@@ -18,7 +18,7 @@ from optistyle.statistics import Moments
 def bures_distance(
     output: Tensor, style: Tensor, encoder: Encoder, layers: Sequence[str] = BLOCK_STARTS
 ) -> float:
-    """The mean over layers of W₂²(N(m, C), N(m_s, C_s)) / (|m_s|² + tr C_s).
+    """Average W₂²(N(m, C), N(m_s, C_s)) / (|m_s|² + tr C_s) over layers.
 
         W₂² = |m - m_s|² + tr(C + C_s - 2 (C_s^½ C C_s^½)^½)
 
@@ -31,7 +31,10 @@ def bures_distance(
     matrices" (1982); the division is ours.
 
     Args:
-        output, style: (1, 3, H, W) in [0, 1], of any sizes.
+        output: (1, 3, H, W) in [0, 1].
+        style: (1, 3, h, w) in [0, 1], of any size.
+        encoder: whose features are compared.
+        layers: their names.
     """
     ours, theirs = (Reference(encoder(x, layers)) for x in (output, style))
     total = 0.0
@@ -45,11 +48,11 @@ def bures_distance(
 def single_image_frechet(
     output: Tensor, style: Tensor, encoder: Encoder, layer: str = "relu2_2"
 ) -> float:
-    """W₂²(N(m, C), N(m_s, C_s)) at one layer, every position of which is a sample.
+    """Compute W₂²(N(m, C), N(m_s, C_s)) at one layer, every position of which is a sample.
 
     After the single image Fréchet inception distance, but **not comparable with published SIFID**:
-    those are features of Inception, these the given encoder's, at the layer in the same place,
-    the last before the second pooling. Numbers of different encoders cannot be compared either.
+    those are features of Inception, these of VGG-19 or the slim encoder, at the corresponding
+    layer, the last before the second pooling. Numbers of two encoders cannot be compared either.
 
     Range [0, inf); lower is nearer to the style; 0 for the style itself, up to rounding; symmetric.
     Blind to where in the picture anything is, and to forms larger than the layer sees (14 px).
@@ -58,7 +61,10 @@ def single_image_frechet(
     of Heusel et al., "GANs Trained by a Two Time-Scale Update Rule" (NeurIPS 2017), equation 6.
 
     Args:
-        output, style: (1, 3, H, W) in [0, 1], of any sizes.
+        output: (1, 3, H, W) in [0, 1].
+        style: (1, 3, h, w) in [0, 1], of any size.
+        encoder: whose features are compared.
+        layer: its name.
     """
     a, b = (Reference(encoder(x, (layer,))).moments(layer) for x in (output, style))
     return _wasserstein(a, b)

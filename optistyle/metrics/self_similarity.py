@@ -1,7 +1,7 @@
 """Local self-similarity: does the picture keep the content's structure, whatever its colours?
 
-At points of a grid, a small patch is compared with those around it; the descriptor of a point says
-in which directions, and how far, the image goes on looking alike (Shechtman & Irani, "Matching
+At points of a grid, a small patch is compared with those around it. The descriptor of a point says
+in which directions, and how far away, the image resembles the patch (Shechtman & Irani, "Matching
 local self-similarities across images and videos", CVPR 2007).
 """
 
@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from optistyle.errors import unknown
 from optistyle.pictures import resize
 
 
@@ -24,8 +25,10 @@ class Settings:
     Attributes:
         size: both images are resized to size x size px.
         patch: side of a patch in px, odd; also the distance between two points.
-        radius: of the neighbourhood compared with, in px. margin: of the first point from the edge.
-        rings, sectors: bins of the neighbourhood, rings log-polar.
+        radius: of the neighbourhood that a patch is compared with, in px.
+        margin: of the first point from the edge, in px.
+        rings: bins of the neighbourhood by distance, logarithmic.
+        sectors: bins by direction.
         variance: noise that is not counted as difference, in squared grey levels of 255 summed over
             a patch and its channels.
         auto_variance: whether the largest difference to the four direct neighbours raises it.
@@ -57,15 +60,21 @@ _MOST = 64
 
 @torch.no_grad()
 def self_similarity(output: Tensor, content: Tensor, preset: str = "rc2021") -> float:
-    """The mean squared difference between the two images' `descriptors`.
+    """Compute the mean squared difference between the two images' `descriptors`.
 
     Range [0, 1]; lower keeps more of the content; 0 for the content itself. Blind to colour, and to
     anything that changes all patches of a neighbourhood alike.
 
     Args:
-        output, content: (1, 3, H, W) in [0, 1].
+        output: (1, 3, H, W) in [0, 1].
+        content: (1, 3, h, w) in [0, 1], of any size.
         preset: a key of `PRESETS`.
+
+    Raises:
+        InputError: an unknown preset.
     """
+    if preset not in PRESETS:
+        raise unknown("preset", preset, PRESETS)
     settings = PRESETS[preset]
     pixels = content.detach().cpu().contiguous().numpy()
     key = (hashlib.sha256(pixels.tobytes()).digest(), pixels.dtype.str, content.shape, settings)
@@ -80,11 +89,18 @@ def self_similarity(output: Tensor, content: Tensor, preset: str = "rc2021") -> 
 
 @torch.no_grad()
 def descriptors(image: Tensor, settings: Settings) -> Tensor:
-    """(bins, points, points), float64: per bin the best likeness, over the point's best of all.
+    """Describe every point of the grid: per bin the best likeness, divided by the point's best.
 
-    Likeness of a patch p to one in its neighbourhood q is exp(-SSD / max(variance, noise)), where
+    The likeness of a patch p to a patch q in its neighbourhood is exp(-SSD / max(variance, noise)):
     SSD sums squared differences over pixels and channels, and noise is the largest SSD to one of
     the four direct neighbours.
+
+    Args:
+        image: (1, 3, H, W) in [0, 1].
+        settings: such as those of `PRESETS`.
+
+    Returns:
+        (bins, points, points), float64.
     """
     size, patch, radius = settings.size, settings.patch, settings.radius
     pixels = 255 * resize(image, (size, size))[0].double()
@@ -111,7 +127,7 @@ def descriptors(image: Tensor, settings: Settings) -> Tensor:
     scale = torch.full_like(noise, settings.variance)
     if settings.auto_variance:
         scale = torch.maximum(scale, noise)
-    # exp falls, so that the best likeness is that of the least SSD.
+    # exp(-x) decreases: the smallest SSD gives the best likeness.
     least = torch.stack([bins[index] for index in sorted(bins)])
     likeness = torch.exp(-least / scale)
     return likeness / likeness.amax(0)

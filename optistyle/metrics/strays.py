@@ -1,4 +1,4 @@
-"""Do details land where they belong? A Gram matrix does not say where; attention does."""
+"""Strays: does a detail of the style appear where attention puts it? Gram matrices cannot tell."""
 
 from __future__ import annotations
 
@@ -22,19 +22,23 @@ def strays(
     layer: str = "relu4_1",
     reach: int = 3,
 ) -> float:
-    """The share of places that look like a part of the style which belongs elsewhere.
+    """Compute the share of places that resemble a part of the style which belongs elsewhere.
 
-    Attention gives every content position its best match in the style. A position of the output
-    whose own best match is that of content positions more than ``reach`` positions away only (in
-    rows or columns; matches a position apart count as one) is a stray; one whose best match belongs
-    nowhere is not counted.
+    Attention gives every content position its best match in the style, and so it does for every
+    position of the output. An output position is a stray if the content positions with the same
+    best match (matches a position apart count as the same) are all more than ``reach`` positions
+    away, in rows or columns. It is not counted if there is no such content position.
 
     Range [0, 1]; lower is better; 0 for the content itself. Blind to what the details look like.
     The measure is ours.
 
     Args:
-        output, content, style: (1, 3, H, W) in [0, 1]; the content is resized to the output.
+        output: (1, 3, H, W) in [0, 1].
+        content: (1, 3, h, w) in [0, 1]; it is resized to the output.
+        style: (1, 3, h, w) in [0, 1], of any size.
+        encoder: whose features are matched.
         layer: whose positions; 8 px apart at relu4_1.
+        reach: how many positions away a detail may appear.
     """
     size = (output.shape[-2], output.shape[-1])
     ours, theirs, look = (

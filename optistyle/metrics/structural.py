@@ -1,4 +1,4 @@
-"""SSIM, and MS-SSIM by torchmetrics: does the picture keep the content's local structure?
+"""SSIM and MS-SSIM: does the picture keep the content's local structure?
 
 Both compare grey pictures (Rec. 601 luma), as their papers do: colour, which a style is meant to
 change, does not count. Higher is better.
@@ -20,7 +20,7 @@ LEAST_SIDE = WINDOW * 2**4
 
 @torch.no_grad()
 def ssim(output: Tensor, content: Tensor) -> float:
-    """The mean over windows of (2 m n + c₁)(2 cov + c₂) / ((m² + n² + c₁)(var_m + var_n + c₂)).
+    """Average (2 m n + c₁)(2 cov + c₂) / ((m² + n² + c₁)(var_m + var_n + c₂)) over windows.
 
     m and n are the two pictures' means in a Gaussian window of 11 px, sigma 1.5; c₁ = 0.01² and
     c₂ = 0.03². Windows lie wholly inside the picture. Range [-1, 1]; higher keeps more of the
@@ -32,7 +32,11 @@ def ssim(output: Tensor, content: Tensor) -> float:
     the authors' later program does.
 
     Args:
-        output, content: (1, 3, H, W) in [0, 1]; the content is resized to the output.
+        output: (1, 3, H, W) in [0, 1].
+        content: (1, 3, h, w) in [0, 1]; it is resized to the output.
+
+    Raises:
+        InputError: a side shorter than `WINDOW`.
     """
     a, b = _pair(output, content, WINDOW)
     m, n, squares, others, products = _window_means(torch.cat([a, b, a * a, b * b, a * b]))
@@ -59,21 +63,22 @@ def _window_means(maps: Tensor) -> Tensor:
 
 @torch.no_grad()
 def ms_ssim(output: Tensor, content: Tensor) -> float:
-    """The product over five scales of SSIM's contrast and structure, and of luminance at the last.
+    """Multiply SSIM's contrast and structure at five scales, and its luminance at the last one.
 
-    Each to the power of the paper's weights 0.0448, 0.2856, 0.3001, 0.2363 and 0.1333; negative
-    factors count as 0. Range [0, 1]; higher keeps more of the content; 1 for the content itself.
-    Symmetric. Blind to colour at equal luma; forgives fine strokes more than SSIM does.
+    Each is raised to the power of the paper's weights 0.0448, 0.2856, 0.3001, 0.2363 and 0.1333;
+    negative factors count as 0. Range [0, 1]; higher keeps more of the content; 1 for the content
+    itself. Symmetric. Blind to colour at equal luma; forgives fine strokes more than SSIM does.
 
     Source: Wang, Simoncelli and Bovik, "Multi-scale Structural Similarity for Image Quality
     Assessment" (Asilomar 2003), equation 7; as torchmetrics computes it, luminance with windows
     over a mirrored edge too.
 
     Args:
-        output, content: (1, 3, H, W) in [0, 1]; the content is resized to the output.
+        output: (1, 3, H, W) in [0, 1].
+        content: (1, 3, h, w) in [0, 1]; it is resized to the output.
 
     Raises:
-        InputError: a side shorter than `LEAST_SIDE`.
+        InputError: a side shorter than `LEAST_SIDE`, or torchmetrics is not installed.
     """
     a, b = _pair(output, content, LEAST_SIDE)
     try:

@@ -15,7 +15,7 @@ CHUNK = 2**16
 
 @torch.no_grad()
 def uv_hellinger(output: Tensor, style: Tensor) -> float:
-    """|√H - √H_s| / √2 over log-chroma histograms H of sum 1.
+    """Compute |√H - √H_s| / √2 of log-chroma histograms H of sum 1.
 
     For each channel, u and v are the logarithms of its ratios to the other two, for red
     log(R / G) and log(R / B). A pixel adds its intensity √(R² + G² + B²) times the kernel
@@ -23,14 +23,15 @@ def uv_hellinger(output: Tensor, style: Tensor) -> float:
 
     Range [0, 1]; lower is nearer to the style's colours; 0 for the style itself; symmetric. Blind
     to where colours are and, but for the intensity as weight, to how light they are: a picture
-    half as bright is the same. Comparing bin by bin, it does not see how far hues are apart.
+    half as bright is the same. It compares bin by bin, and is blind to how far hues are apart.
 
     Source: Afifi, Brubaker and Brown, "HistoGAN" (CVPR 2021), equations 1 to 4, and the Hellinger
-    distance of its colour matching loss. Taken here over all pixels, where the authors' program
-    first resizes to 150 px.
+    distance of its colour matching loss. Histograms here are of all pixels, where the authors'
+    program first resizes to 150 px.
 
     Args:
-        output, style: (1, 3, H, W) in [0, 1], of any sizes.
+        output: (1, 3, H, W) in [0, 1].
+        style: (1, 3, h, w) in [0, 1], of any size.
     """
     a, b = (_histogram(image).sqrt() for image in (output, style))
     return float((a - b).square().sum().div(2).sqrt())

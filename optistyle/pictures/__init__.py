@@ -1,10 +1,10 @@
 """Pictures: image files in and out, sizes, original colours, contact sheets, figures."""
 
 from optistyle.pictures.codecs import FORMATS, SRGB_PROFILE
-from optistyle.pictures.picture import Picture, Stored, resize
+from optistyle.pictures.picture import Picture, Stored, resize, to_uint8
 from optistyle.pictures.reading import read
 from optistyle.pictures.sheets import sheet
-from optistyle.pictures.writing import check_writable, encode, to_uint8, write
+from optistyle.pictures.writing import check_writable, encode, write
 
 __all__ = [
     "FORMATS",

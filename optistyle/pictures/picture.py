@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 from torch.nn import functional
+
+from optistyle.pictures.codecs import SRGB_PROFILE
+
+_ROWS = 512  # of a picture that are rounded at a time
 
 
 @dataclass(frozen=True)
@@ -44,10 +51,11 @@ class Picture:
                 raise ValueError(f"expected a tensor of shape {expected}, got {got}")
 
     def _repr_png_(self) -> bytes:
-        """A notebook shows the picture by itself."""
-        from optistyle.pictures.writing import encode
-
-        return encode(self)
+        """Return the picture as the PNG that a notebook shows."""
+        pixels = self.pixels if self.alpha is None else torch.cat([self.pixels, self.alpha], 1)
+        file = io.BytesIO()
+        Image.fromarray(to_uint8(pixels)).save(file, "PNG", icc_profile=SRGB_PROFILE)
+        return file.getvalue()
 
     @property
     def height(self) -> int:
@@ -64,7 +72,7 @@ class Stored:
     """A picture in a quarter of the memory: in 8 bits a sample, where those give it exactly."""
 
     def __init__(self, picture: Picture) -> None:
-        self.height, self.width = picture.height, picture.width
+        self.height, self.width, self.notes = picture.height, picture.width, picture.notes
         self._pixels = _narrowed(picture.pixels)
         self._alpha = None if picture.alpha is None else _narrowed(picture.alpha)
 
@@ -75,7 +83,7 @@ class Stored:
     @property
     def picture(self) -> Picture:
         """As it was, made anew."""
-        return Picture(_widened(self._pixels), self.alpha)
+        return Picture(_widened(self._pixels), self.alpha, self.notes)
 
 
 def _narrowed(samples: Tensor) -> Tensor:
@@ -85,6 +93,27 @@ def _narrowed(samples: Tensor) -> Tensor:
 
 def _widened(samples: Tensor) -> Tensor:
     return samples.float().div_(255) if samples.dtype == torch.uint8 else samples
+
+
+def to_uint8(pixels: Tensor) -> np.ndarray:
+    """Round (1, C, H, W) in [0, 1] to (H, W, C) uint8: to nearest, halves up, and clamped."""
+    return to_samples(pixels, 8)
+
+
+def to_samples(pixels: Tensor, bits: int) -> np.ndarray:
+    """Round (1, C, H, W) in [0, 1] to (H, W, C) of 8 or 16 bits, as `to_uint8` does."""
+    if pixels.dim() != 4 or pixels.shape[0] != 1:
+        raise ValueError(f"expected one picture (1, C, H, W), got {tuple(pixels.shape)}")
+    if pixels.isnan().any():
+        raise ValueError("the picture holds NaN")
+    limit, kind = 2**bits - 1, np.uint8 if bits == 8 else np.uint16
+
+    def rounded(rows: Tensor) -> np.ndarray:
+        samples = rows.cpu().float().permute(1, 2, 0).mul(limit).add_(0.5).floor_()
+        return samples.clamp_(0, limit).numpy().astype(kind, order="C")
+
+    # A few rows at a time: a second copy of a huge picture in float32 takes much memory.
+    return np.concatenate([rounded(rows) for rows in pixels.detach()[0].split(_ROWS, 1)])
 
 
 def resize(pixels: Tensor, size: tuple[int, int]) -> Tensor:

@@ -9,34 +9,24 @@ Nothing here changes Pillow's settings or the warnings filters, which belong to 
 
 from __future__ import annotations
 
-import contextlib
 import io
-import os
 import re
 import warnings
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, BinaryIO
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image, ImageChops, ImageCms, ImageFile
 
 from optistyle.errors import InputError
-from optistyle.files import AnyPath
 from optistyle.pictures import boxes, containers, ifds, jpegs, notes, pngs, profiles, tiffs
 from optistyle.pictures.codecs import DEEP_EXTRA, deep_codecs
 from optistyle.pictures.ifds import Directory
 from optistyle.pictures.picture import Picture
-from optistyle.sizes import SMALLEST
+from optistyle.pictures.sources import Job, Source, opened
 
-#: Where a picture comes from: a path, a file's bytes, or a binary file object.
-Source = AnyPath | bytes | bytearray | memoryview | BinaryIO
-
-# The most bytes that are held of a file, for each pixel allowed and beside them: twice what
-# 16-bit RGBA takes without compression.
-_BYTES_PER_PIXEL, _BYTES_BESIDE = 16, 64 << 20
 # JPEG 2000's numbers of colour spaces: CMYK, sRGB, grey, sYCC
 _JPEG_2000_COLOURS = (12, 16, 17, 18)
 
@@ -73,49 +63,11 @@ def read(source: Source, *, max_pixels: int = 200_000_000) -> Picture:
     >>> picture.pixels.shape, picture.pixels.unique()
     (torch.Size([1, 3, 20, 30]), tensor([0.2000]))
     """
-    with _opened(source, max_pixels) as job:
+    with opened(source, max_pixels) as job:
         picture = _read(job)
     for notice in job.notices:
         warnings.warn(notice, stacklevel=2)
     return picture
-
-
-@dataclass
-class _Job:
-    """One file to read, and what is to be said about it."""
-
-    file: BinaryIO
-    name: str
-    suffix: str
-    max_pixels: int
-    notices: list[str] = field(default_factory=list)
-
-    def check_size(self, width: int, height: int) -> None:
-        """Raise InputError for a size that is too small or too large."""
-        if width * height > self.max_pixels:
-            raise InputError(
-                f"{self.name} has more than {self.max_pixels} pixels, the most allowed: "
-                "make it smaller first"
-            )
-        if min(width, height) < SMALLEST:
-            raise InputError(
-                f"{self.name} is {width} x {height} pixels; its shorter side must have "
-                f"at least {SMALLEST} pixels: use a larger picture"
-            )
-
-    def check_bytes(self) -> None:
-        """Raise InputError for a file that is to be held in memory and too large for it."""
-        if self.file.seek(0, io.SEEK_END) > _most_bytes(self.max_pixels):
-            raise self.too_long()
-
-    def too_long(self) -> InputError:
-        return InputError(
-            f"{self.name} has more than {_most_bytes(self.max_pixels)} bytes, the most allowed "
-            f"for a picture of up to {self.max_pixels} pixels: make it smaller first"
-        )
-
-    def taken_as_srgb(self, what: str) -> None:
-        self.notices.append(f"{self.name} has a damaged {what}; taken as sRGB")
 
 
 @dataclass
@@ -130,54 +82,7 @@ class _Contents:
     alpha: np.ndarray | None = None  # (H, W, 1), where it is not in the image or the samples
 
 
-@contextlib.contextmanager
-def _opened(source: Source, max_pixels: int) -> Iterator[_Job]:
-    if isinstance(source, str | os.PathLike):
-        path = Path(source)
-        _check_readable(path)
-        try:
-            file: BinaryIO = path.open("rb")
-        except PermissionError as error:
-            raise InputError(f"{path} may not be read: change its permissions") from error
-        except OSError as error:
-            raise InputError(f"{path} cannot be read: {error.strerror or error}") from error
-        with file:
-            yield _Job(file, str(path), path.suffix, max_pixels)
-        return
-    if isinstance(source, bytes | bytearray | memoryview):
-        data, name = bytes(source), "the picture in memory"
-    else:
-        data, name = source.read(_most_bytes(max_pixels) + 1), _name_of(source)
-    job = _Job(io.BytesIO(data), name, "", max_pixels)
-    if not data:
-        raise InputError(f"{name} is empty (0 bytes): give an image file's contents")
-    job.check_bytes()
-    yield job
-
-
-def _name_of(stream: BinaryIO) -> str:
-    name = getattr(stream, "name", None)
-    if name in ("<stdin>", 0):
-        return "standard input"
-    return name if isinstance(name, str) else "the stream"
-
-
-def _most_bytes(max_pixels: int) -> int:
-    return max_pixels * _BYTES_PER_PIXEL + _BYTES_BESIDE
-
-
-def _check_readable(path: Path) -> None:
-    if not os.path.exists(path):
-        raise InputError(f"{path} does not exist: check its name and folder")
-    if path.is_dir():
-        raise InputError(f"{path} is a folder: name an image file in it")
-    if not path.is_file():
-        raise InputError(f"{path} is not a regular file: name an image file")
-    if path.stat().st_size == 0:
-        raise InputError(f"{path} is empty (0 bytes): copy or save it anew")
-
-
-def _read(job: _Job) -> Picture:
+def _read(job: Job) -> Picture:
     """Decode a file; every error of a decoder becomes an InputError."""
     try:
         kind = containers.identify(job.file, job.suffix, job.name)
@@ -210,13 +115,13 @@ def _one_line(error: Exception) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
 
-def _read_plainly(job: _Job, kind: str) -> _Contents:
+def _read_plainly(job: Job, kind: str) -> _Contents:
     """A file of which Pillow tells all."""
     image = containers.opened(kind, job.file, job.name)
     return _loaded(image, job)
 
 
-def _loaded(image: ImageFile.ImageFile, job: _Job) -> _Contents:
+def _loaded(image: ImageFile.ImageFile, job: Job) -> _Contents:
     job.check_size(*image.size)
     if getattr(image, "is_animated", False):
         job.notices.append(f"{job.name} is animated; its first frame is read")
@@ -226,7 +131,7 @@ def _loaded(image: ImageFile.ImageFile, job: _Job) -> _Contents:
     return _Contents(image, None, image.info.get("icc_profile"), orientation, exif)
 
 
-def _read_jpeg(job: _Job, kind: str) -> _Contents:
+def _read_jpeg(job: Job, kind: str) -> _Contents:
     image = containers.opened(kind, job.file, job.name)
     job.check_size(*image.size)
     try:
@@ -237,14 +142,16 @@ def _read_jpeg(job: _Job, kind: str) -> _Contents:
         if mended is None:
             raise
         image = mended
-        job.notices.append(f"{job.name} lacks its end marker, and at most its last row of blocks")
+        job.notices.append(
+            f"{job.name} lacks its end marker; a part of its last row of blocks may be grey"
+        )
         contents = _loaded(image, job)
     if image.mode == "CMYK" and "adobe" not in image.info:  # Pillow inverts all, as Adobe does
         contents.image = ImageChops.invert(image)
     return contents
 
 
-def _read_png(job: _Job, kind: str) -> _Contents:
+def _read_png(job: Job, kind: str) -> _Contents:
     job.check_bytes()
     chunks = pngs.take_apart(job.file)
     job.check_size(chunks.width, chunks.height)
@@ -294,14 +201,14 @@ def _keyed(contents: _Contents, chunks: pngs.Chunks) -> np.ndarray | None:
     return alpha.astype(np.uint16 if contents.deep else np.uint8)
 
 
-def _read_webp(job: _Job, kind: str) -> _Contents:
+def _read_webp(job: Job, kind: str) -> _Contents:
     job.check_bytes()
     if size := containers.webp_size(job.file):
         job.check_size(*size)
     return _read_plainly(job, kind)
 
 
-def _read_bmp(job: _Job, kind: str) -> _Contents:
+def _read_bmp(job: Job, kind: str) -> _Contents:
     contents = _read_plainly(job, kind)
     job.file.seek(14)
     header = job.file.read(124)
@@ -312,7 +219,7 @@ def _read_bmp(job: _Job, kind: str) -> _Contents:
     return contents
 
 
-def _read_boxes(job: _Job, kind: str) -> _Contents:
+def _read_boxes(job: Job, kind: str) -> _Contents:
     """AVIF and JPEG 2000, whose colours Pillow reports in part."""
     job.check_bytes()
     told = boxes.look(job.file)
@@ -337,7 +244,7 @@ def _read_boxes(job: _Job, kind: str) -> _Contents:
     return contents
 
 
-def _read_tiff(job: _Job, kind: str) -> _Contents:
+def _read_tiff(job: Job, kind: str) -> _Contents:
     tiff = ifds.Tiff(job.file)
     page = tiffs.main_page(tiff, job.name, job.notices)
     job.check_size(*tiffs.size(page))
@@ -360,6 +267,8 @@ def _read_tiff(job: _Job, kind: str) -> _Contents:
     if image.mode == "P":
         colours = tiffs.eight_bit_map(np.array(page.integers(ifds.COLOR_MAP)))
         image.putpalette(colours.reshape(3, -1).T.tobytes())
+    # Memory that is there already is not compared with the process's limit of pixels
+    image.im = Image.new(image.mode, tiffs.size(page)).im
     image.load()
     done = turned_by in range(2, 9)
     icc = image.info.get("icc_profile")
@@ -373,7 +282,7 @@ def _from_samples(samples: np.ndarray, mode: str | None) -> Image.Image:
     return Image.fromarray(samples[..., 0] if samples.shape[2] == 1 else samples)
 
 
-def _read_ppm(job: _Job, kind: str) -> _Contents:
+def _read_ppm(job: Job, kind: str) -> _Contents:
     """PPM: files of 16 bits are unpacked here, for Pillow takes seconds for each megapixel."""
     image = containers.opened(kind, job.file, job.name)
     job.check_size(*image.size)
@@ -393,7 +302,7 @@ def _read_ppm(job: _Job, kind: str) -> _Contents:
     return _Contents(None, (scaled, scaled[..., :0]))
 
 
-_READERS: dict[str, Callable[[_Job, str], _Contents]] = {
+_READERS: dict[str, Callable[[Job, str], _Contents]] = {
     "JPEG": _read_jpeg,
     "PNG": _read_png,
     "WebP": _read_webp,
@@ -425,14 +334,17 @@ def _upright(samples: np.ndarray, orientation: int) -> np.ndarray:
     return samples
 
 
-def _to_srgb(contents: _Contents, job: _Job) -> np.ndarray:
+def _to_srgb(contents: _Contents, job: Job) -> np.ndarray:
     """The samples, as stored but in sRGB: (H, W, 3) or, with alpha, (H, W, 4), uint8 or uint16."""
+    if contents.icc and contents.icc[36:40] != b"acsp":  # every profile has that there
+        job.taken_as_srgb("colour profile")
+        contents.icc = None
     convert = _deep_to_srgb if contents.deep else _shallow_to_srgb
     samples = convert(contents, job)
     return samples if contents.alpha is None else np.dstack([samples[..., :3], contents.alpha])
 
 
-def _shallow_to_srgb(contents: _Contents, job: _Job) -> np.ndarray:
+def _shallow_to_srgb(contents: _Contents, job: Job) -> np.ndarray:
     """8-bit samples, by Pillow."""
     image = contents.image
     assert image is not None
@@ -452,7 +364,7 @@ def _shallow_to_srgb(contents: _Contents, job: _Job) -> np.ndarray:
     return np.dstack([np.asarray(colour), *alpha])
 
 
-def _deep_to_srgb(contents: _Contents, job: _Job) -> np.ndarray:
+def _deep_to_srgb(contents: _Contents, job: Job) -> np.ndarray:
     """16-bit samples, by imagecodecs."""
     assert contents.deep is not None
     colour, alpha = contents.deep

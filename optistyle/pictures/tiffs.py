@@ -126,6 +126,8 @@ def needs_tifffile(tiff: Tiff, page: Directory, name: str, notices: list[str]) -
         raise InputError(f"{name} is a big-endian BigTIFF, which needs {DEEP_EXTRA}")
     if in_planes:  # which Pillow would take for 8 bits
         raise InputError(f"{name} has its {bits}-bit colours in planes, which needs {DEEP_EXTRA}")
+    if colours == WHITE_IS_ZERO:  # which Pillow would take for black, or not open
+        raise InputError(f"{name} has 16-bit grey with white at zero, which needs {DEEP_EXTRA}")
     notices.append(f"{name} has 16 bits, read as 8; for all of them {DEEP_EXTRA}")
     return False
 

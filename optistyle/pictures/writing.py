@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import struct
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,31 +15,38 @@ from PIL import Image
 from torch import Tensor
 
 from optistyle.errors import InputError, unknown
-from optistyle.files import AnyPath, check_place, write_whole
+from optistyle.files import AnyPath, check_name, check_place, write_whole
+from optistyle.pictures import notes
 from optistyle.pictures.codecs import DEEP_EXTRA, FORMATS, SRGB_PROFILE, deep_codecs
-from optistyle.pictures.picture import Picture
+from optistyle.pictures.picture import Picture, to_samples
 
 _DEEP_FORMATS = ("PNG", "TIFF")
 _LONGEST_SIDE = {"JPEG": 65_535, "WEBP": 16_383}
-_ROWS = 512  # of a picture, that are rounded at a time
 
 
 def check_writable(path: AnyPath, *, inputs: Iterable[AnyPath] = (), bits: int = 8) -> None:
-    """Raise InputError where `write(path, ..., bits=bits)` would fail or overwrite an input.
+    """Check, before the work starts, that `write(path, ..., bits=bits)` can succeed.
 
-    For before the work starts: the extension and the bits, the folder, its permissions, and
-    whether the path is, by whatever name or link, one of the `inputs`.
+    Args:
+        path: The file to be written.
+        inputs: Files that must not be overwritten, by whatever name or link.
+        bits: Of a sample: 8 or 16.
+
+    Raises:
+        InputError: The name is empty, a folder's or too long; the extension or the bits are not
+            possible; the folder does not exist or may not be written to; or it is an input.
     """
-    _format(Path(path), bits)
-    check_place(Path(path), inputs)
+    _format(check_name(path), bits)
+    check_place(path, inputs)
 
 
 def write(path: AnyPath, picture: Picture | Tensor, *, bits: int = 8, quality: int = 95) -> None:
     """Write a picture in the format that the file's extension names.
 
     The file appears whole or not at all: it is written under another name in its folder, then
-    moved (to the target of a link). It holds an sRGB profile, and the same picture gives the same
-    bytes. JPEG has no alpha; the picture is put on white there.
+    moved (to the target of a link). It holds an sRGB profile and the picture's notes (date, author,
+    copyright) as EXIF, and the same picture gives the same bytes. JPEG has no alpha; the picture is
+    put on white there.
 
     Args:
         path: a file that ends in .png, .jpg, .webp or .tif.
@@ -49,9 +56,9 @@ def write(path: AnyPath, picture: Picture | Tensor, *, bits: int = 8, quality: i
         quality: 1 to 100, of JPEG (4:4:4) and WebP.
 
     Raises:
-        InputError: another extension, bits or quality that the format does not have, a side longer
-            than JPEG and WebP allow, or a disk that refuses.
-        ValueError: NaN, or a tensor of another shape.
+        InputError: a name that cannot be written, another extension, bits or quality that the
+            format does not have, a side longer than JPEG and WebP allow, or a disk that refuses.
+        ValueError: NaN, a tensor of another shape, or notes of other names or another form of date.
 
     >>> import tempfile, torch
     >>> from optistyle import read, write
@@ -60,7 +67,7 @@ def write(path: AnyPath, picture: Picture | Tensor, *, bits: int = 8, quality: i
     ...     read(f"{folder}/out.png").pixels.unique()
     tensor([0.2000])
     """
-    path = Path(path)
+    path = check_name(path)
     name = _format(path, bits)
     if not 1 <= quality <= 100:
         raise InputError(f"quality {quality} is out of range (allowed: 1 to 100)")
@@ -75,8 +82,9 @@ def write(path: AnyPath, picture: Picture | Tensor, *, bits: int = 8, quality: i
     data = encode(picture, name, bits=bits, quality=quality)
     try:
         write_whole(path.resolve(), data)
-    except OSError as error:
-        raise InputError(f"{path} cannot be written: {error.strerror or error}") from error
+    except (OSError, RuntimeError) as error:  # RuntimeError: links in a circle, before Python 3.13
+        reason = getattr(error, "strerror", None) or error
+        raise InputError(f"{path} cannot be written: {reason}") from error
 
 
 def encode(
@@ -90,35 +98,19 @@ def encode(
         alpha = alpha.detach().cpu().float()
         white = 1 + (pixels - 1) * alpha
         pixels = white if name == "JPEG" else torch.cat([pixels, alpha], 1)
-    samples = _samples(pixels, bits)
-    return _encode_deep(samples, name) if bits == 16 else _encode(samples, name, quality)
-
-
-def to_uint8(pixels: Tensor) -> np.ndarray:
-    """(1, C, H, W) in [0, 1] -> (H, W, C) uint8, rounded to nearest, halves up, and clamped."""
-    return _samples(pixels, 8)
-
-
-def _samples(pixels: Tensor, bits: int) -> np.ndarray:
-    if pixels.dim() != 4 or pixels.shape[0] != 1:
-        raise ValueError(f"expected one picture (1, C, H, W), got {tuple(pixels.shape)}")
-    if pixels.isnan().any():
-        raise ValueError("the picture holds NaN")
-    limit, kind = 2**bits - 1, np.uint8 if bits == 8 else np.uint16
-
-    def rounded(rows: Tensor) -> np.ndarray:
-        samples = rows.cpu().float().permute(1, 2, 0).mul(limit).add_(0.5).floor_()
-        return samples.clamp_(0, limit).numpy().astype(kind, order="C")
-
-    # Some rows at a time: of a huge picture a second one in float32 is much.
-    return np.concatenate([rounded(rows) for rows in pixels.detach()[0].split(_ROWS, 1)])
+    samples = to_samples(pixels, bits)
+    notes.check(picture.notes)
+    if bits == 16:
+        return _encode_deep(samples, name, picture.notes)
+    return _encode(samples, name, quality, picture.notes)
 
 
 def _format(path: Path, bits: int) -> str:
     """The format to write, checked."""
     name = FORMATS.get(path.suffix.lower())
     if name is None:
-        raise unknown("extension of the output", path.suffix, FORMATS)
+        error = unknown("extension of the output", path.suffix, FORMATS)
+        raise InputError(f"{error}: name a JPEG, PNG, TIFF or WebP file")
     if bits not in (8, 16):
         raise InputError(f"{bits} bits for {path} (allowed: 8, 16)")
     if bits == 16 and name not in _DEEP_FORMATS:
@@ -128,24 +120,26 @@ def _format(path: Path, bits: int) -> str:
     return name
 
 
-def _encode(samples: np.ndarray, name: str, quality: int) -> bytes:
+def _encode(samples: np.ndarray, name: str, quality: int, said: Mapping[str, str]) -> bytes:
     options: dict[str, dict[str, Any]] = {
         "JPEG": {"quality": quality, "subsampling": "4:4:4"},
         "PNG": {},
         "TIFF": {"compression": "tiff_adobe_deflate"},
         "WEBP": {"quality": quality, "exact": True},  # exact: colours under transparency too
     }
+    if name != "TIFF" and (exif := notes.to_exif(said)):
+        options[name]["exif"] = b"Exif\0\0" + exif
     file = io.BytesIO()
     Image.fromarray(samples).save(file, name, icc_profile=SRGB_PROFILE, **options[name])
-    return file.getvalue()
+    return notes.into_tiff(file.getvalue(), said) if name == "TIFF" else file.getvalue()
 
 
-def _encode_deep(samples: np.ndarray, name: str) -> bytes:
+def _encode_deep(samples: np.ndarray, name: str, said: Mapping[str, str]) -> bytes:
     codecs = deep_codecs()
     assert codecs is not None
     imagecodecs, tifffile = codecs
     if name == "PNG":
-        return _with_profile(imagecodecs.png_encode(samples))
+        return _with_chunks(imagecodecs.png_encode(samples), notes.to_exif(said))
     file = io.BytesIO()
     tifffile.imwrite(
         file,
@@ -158,11 +152,16 @@ def _encode_deep(samples: np.ndarray, name: str) -> bytes:
         metadata=None,
         software=False,
     )
-    return file.getvalue()
+    return notes.into_tiff(file.getvalue(), said)
 
 
-def _with_profile(png: bytes) -> bytes:
-    """A PNG with the sRGB profile in an iCCP chunk, after the signature and IHDR of 33 bytes."""
-    chunk = b"iCCPsRGB\0\0" + zlib.compress(SRGB_PROFILE)
-    framed = struct.pack(">I", len(chunk) - 4) + chunk + struct.pack(">I", zlib.crc32(chunk))
-    return png[:33] + framed + png[33:]
+def _with_chunks(png: bytes, exif: bytes) -> bytes:
+    """A PNG with the sRGB profile and, if any, EXIF, after the signature and IHDR of 33 bytes."""
+    chunks = _chunk(b"iCCP", b"sRGB\0\0" + zlib.compress(SRGB_PROFILE))
+    if exif:
+        chunks += _chunk(b"eXIf", exif)
+    return png[:33] + chunks + png[33:]
+
+
+def _chunk(kind: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))

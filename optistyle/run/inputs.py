@@ -34,6 +34,7 @@ class Inputs:
         content: the photograph, with its opacity. styles: the paintings, recoloured where the
             recipe asks for that.
         shares: each style's share of the style, sum 1.
+        grey: whether the content and all styles are grey, so that the result is to be grey too.
         init: the picture that the optimisation starts from, where the recipe names a file.
         record: for the manifest: path (of files) and SHA-256 of each, by role.
     """
@@ -41,6 +42,7 @@ class Inputs:
     content: Stored
     styles: Sequence[Stored]
     shares: Sequence[float]
+    grey: bool
     init: Stored | None
     record: dict[str, Any]
 
@@ -73,13 +75,17 @@ def read_inputs(
     used = {name: file for name, file in named.items() if file and file not in INITS}
     if "init" in used and not Path(used["init"]).exists():
         raise InputError(f"init {recipe.init!r} is neither a file nor one of {', '.join(INITS)}")
+    grey, stored = colors.is_grey(picture.pixels), []
+    for style in styles:  # one at a time: of large paintings several in float32 are much
+        painting = as_picture(style)
+        grey = grey and colors.is_grey(painting.pixels)
+        stored.append(Stored(colors.recolour(painting, picture, recipe.original_colors)))
+        del painting
     return Inputs(
         content=Stored(picture),
-        styles=[
-            Stored(colors.recolour(as_picture(style), picture, recipe.original_colors))
-            for style in styles
-        ],
+        styles=stored,
         shares=shares,
+        grey=grey,
         init=Stored(pictures.read(used["init"])) if "init" in used else None,
         record={
             "content": _identified(content),

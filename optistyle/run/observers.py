@@ -12,6 +12,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from concurrent import futures
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TextIO
 
@@ -122,10 +123,11 @@ class Observer:
 
 
 class ProgressBar(Observer):
-    """Show scale, losses and time left: a bar on a terminal, plain lines elsewhere.
+    """Show scale, losses and time left.
 
-    The time left appears after a few iterations. The first iteration of a scale does not count
-    towards it: it computes the targets, and libraries warm up.
+    It is a tqdm bar on a terminal, a widget in a notebook that has ipywidgets, and plain lines
+    everywhere else. The time left is shown after a few iterations. The first iteration of a scale
+    is not timed: it measures the targets, and libraries warm up.
 
     Args:
         stream: the text stream to write to; stderr by default.
@@ -142,6 +144,7 @@ class ProgressBar(Observer):
     """
 
     def __init__(self, stream: TextIO | None = None, every: float = 10.0) -> None:
+        self._widget = stream is None and _in_notebook()
         self._stream = stream or sys.stderr
         self._every = every
         self._bar: tqdm | None = None
@@ -153,7 +156,11 @@ class ProgressBar(Observer):
         self._work = [h * w * n / 1e6 for (h, w), n in schedule]
         self._scale: int | None = None
         self._begun = time.monotonic()
-        if self._stream.isatty():
+        if self._widget:
+            from tqdm.notebook import tqdm as widget
+
+            self._bar = widget(total=sum(self._work), bar_format="{bar} {percentage:.0f}%")
+        elif self._stream is not None and self._stream.isatty():
             self._bar = tqdm(
                 total=sum(self._work),
                 file=self._stream,
@@ -190,12 +197,21 @@ class ProgressBar(Observer):
     def _write(self, line: str) -> None:
         if self._bar is not None:
             self._bar.write(line, file=self._stream)
-        else:
+        elif self._stream is not None:  # a process may be started without a stderr
             print(line, file=self._stream, flush=True)
 
     def ended(self) -> None:
         if self._bar is not None:
             self._bar.close()
+
+
+def _in_notebook() -> bool:
+    """Whether this is a notebook's kernel, with the package that shows widgets."""
+    if "ipykernel" not in sys.modules or find_spec("ipywidgets") is None:
+        return False
+    from IPython import get_ipython
+
+    return hasattr(get_ipython(), "kernel")
 
 
 class Snapshots(Observer):

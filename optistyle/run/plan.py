@@ -14,7 +14,7 @@ from optistyle import encoders, sizes
 from optistyle.choices import MOST_KEYS
 from optistyle.encoders.base import Encoder
 from optistyle.encoders.base import check as check_encoder
-from optistyle.losses.named import describe
+from optistyle.losses.named import described
 from optistyle.machine import devices
 from optistyle.machine.ranks import ALONE, Ranks, match
 from optistyle.optimise import solvers, tiles
@@ -25,13 +25,11 @@ from optistyle.recipes import Recipe, changed
 from optistyle.run import timing
 from optistyle.run.demand import Demand, Fit, Needs
 from optistyle.run.inputs import Inputs
+from optistyle.run.manifest import PLANNED
 from optistyle.run.result import versions
 from optistyle.run.terms import all_terms, layers_of
 
 log = logging.getLogger(__name__)
-
-#: Settings that decide how a picture is computed, and not which picture it is.
-HOW = ("tile", "history", "kernels")
 
 
 @dataclass(frozen=True)
@@ -144,14 +142,12 @@ def make_plan(
         recipe.attention == "exact",
         ranks,
     )
-    described = {
-        name: {"weight": weight, **describe(term)} for name, (weight, term) in (extra or {}).items()
-    }
+    record = described(extra or {})
     if ranks.count > 1:
-        match(ranks, _alike(inputs, recipe, encoder, described))
+        match(ranks, _alike(inputs, recipe, encoder, record))
     fit = demand.choose(*size, recipe.tile, recipe.history)
     log.info("plan: tile %s, history %d, %.2f GB", fit.tile, fit.history, fit.peak / 1e9)
-    return Plan(recipe, encoder, weighted, described, schedule, demand, fit, ranks)
+    return Plan(recipe, encoder, weighted, record, schedule, demand, fit, ranks)
 
 
 def resolved(recipe: Recipe) -> Recipe:
@@ -186,7 +182,7 @@ def _as_run(recipe: Recipe, encoder: Encoder) -> Recipe:
     changes = {
         name: value
         for name, value in encoder.settings().items()
-        if name not in HOW and hasattr(recipe, name) and value != getattr(recipe, name)
+        if name not in PLANNED and hasattr(recipe, name) and value != getattr(recipe, name)
     }
     for name, value in changes.items():
         log.info("the encoder's %s is %s; the recipe's is %s", name, value, getattr(recipe, name))

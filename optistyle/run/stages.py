@@ -19,7 +19,8 @@ from optistyle.machine import devices
 from optistyle.optimise.objective import Measured, Objective, digest
 from optistyle.pictures import Picture, Stored, colors
 from optistyle.run.inputs import Inputs
-from optistyle.run.plan import HOW, Plan, style_size
+from optistyle.run.manifest import PLANNED
+from optistyle.run.plan import Plan, style_size
 from optistyle.run.result import versions
 
 
@@ -61,12 +62,11 @@ def build(
     measured: Measured | None = None,
 ) -> Objective:
     """The objective of a picture of (H, W)."""
-    scale = plan.recipe.style_scale
     return Objective.build(
         plan.encoder,
         plan.terms,
         _sized(inputs.content, size, plan),
-        [_sized(style, style_size(style, size, scale), plan) for style in inputs.styles],
+        [styled(style, size, plan) for style in inputs.styles],
         list(inputs.shares),
         measured,
         plan.fit.tile,
@@ -75,7 +75,10 @@ def build(
 
 
 def finished(image: Tensor, inputs: Inputs, plan: Plan, size: tuple[int, int]) -> Picture:
-    """The picture to save: resized, with the content's alpha and, if asked for, its colours.
+    """The picture to save: resized, with the content's alpha and notes.
+
+    It has the content's colours where the recipe asks for them, and is grey where the content and
+    all styles are.
 
     Args:
         image: (1, 3, h, w) in [0, 1], on any device.
@@ -85,7 +88,10 @@ def finished(image: Tensor, inputs: Inputs, plan: Plan, size: tuple[int, int]) -
     if plan.recipe.original_colors == "luminance":
         content = inputs.content.picture.pixels
         pixels = colors.keep_luminance(pixels, pictures.resize(content, size))
-    return Picture(pixels, None if alpha is None else pictures.resize(alpha, size))
+    elif inputs.grey:
+        pixels = colors.to_grey(pixels)
+    alpha = None if alpha is None else pictures.resize(alpha, size)
+    return Picture(pixels, alpha, inputs.content.notes)
 
 
 def identify(
@@ -100,12 +106,12 @@ def identify(
     encoder, ranks = plan.encoder, plan.ranks
     # Ranks have a GPU each, and the same checkpoint.
     device = str(encoder.device) if ranks.count == 1 else encoder.device.type
-    kind = [device, {k: v for k, v in encoder.settings().items() if k not in HOW}]
+    kind = [device, {k: v for k, v in encoder.settings().items() if k not in PLANNED}]
     if plan.recipe.init in WARM_STARTS:  # its weights are not among the inputs
         hashes.append(digest(starting.picture.pixels))
     # Another version's solver may keep another state.
     kind = [*kind, encoder.digest(), versions()["optistyle"]]
-    settings = {k: v for k, v in plan.recipe.as_dict().items() if k not in HOW}
+    settings = {k: v for k, v in plan.recipe.as_dict().items() if k not in PLANNED}
     text = json.dumps([settings, hashes, kind, plan.extra, list(retunes)])
     return hashlib.sha256(text.encode()).hexdigest()
 
@@ -115,3 +121,20 @@ def _sized(stored: Stored, size: tuple[int, int], plan: Plan) -> tuple[Tensor, T
     picture, device = stored.picture, plan.encoder.device
     pixels, alpha = pictures.resize(picture.pixels.to(device), size), picture.alpha
     return pixels, None if alpha is None else pictures.resize(alpha.to(device), size)
+
+
+def styled(style: Stored, size: tuple[int, int], plan: Plan) -> tuple[Tensor, Tensor | None]:
+    """A style's pixels and alpha for a picture of (H, W).
+
+    A style scale above 1 would bring out brushwork that is finer than the enlarged strokes, and the
+    picture would repeat it as speckle. So the style is read with the detail that it has at the
+    square root of the scale.
+    """
+    scale = plan.recipe.style_scale
+    pixels, alpha = _sized(style, style_size(style, size, scale), plan)
+    if scale > 1:
+        factor = 1 / math.sqrt(scale)
+        height, width = pixels.shape[-2:]
+        coarse = max(1, round(height * factor)), max(1, round(width * factor))
+        pixels = pictures.resize(pictures.resize(pixels, coarse), (height, width))
+    return pixels, alpha

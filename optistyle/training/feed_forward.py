@@ -1,13 +1,11 @@
-"""Train a feed-forward model: seeded, resumable to the bit; NaN ends it, the last state kept."""
+"""Train a feed-forward model: a warm-up that gives images back, then stylisation."""
 
 from __future__ import annotations
 
 import contextlib
-import io
 import json
 import logging
 import math
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,19 +14,18 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
-from optistyle import files, pictures
+from optistyle import pictures
 from optistyle.baselines.base import Baseline
 from optistyle.errors import InputError
 from optistyle.pictures import plots
-from optistyle.training.distil import Crops, training_files
+from optistyle.training import loop
+from optistyle.training.crops import Crops, training_files
 
 log = logging.getLogger(__name__)
 
 #: Fewer pictures than this are a mistake.
 FEWEST = 8
-_CLOCK = ("step", "seconds")
 
 
 @dataclass(frozen=True)
@@ -36,10 +33,12 @@ class Settings:
     """How to train.
 
     Attributes:
-        warm_up_steps: of giving images back, before there is any style.
-        steps: of stylisation. The published 160 000 are out of a CPU's reach.
-        crop: in px, at most the pictures' shorter sides.
-        learning_rate: of Adam at first; at the end a twentieth of it, along a cosine.
+        warm_up_steps: of reconstruction training, before the style losses start.
+        steps: of stylisation. The published 160 000 would take weeks on a CPU.
+        batch: crops per step. crop: their side in px, at most the pictures' shorter sides.
+        learning_rate: of Adam at first; a cosine lowers it to a twentieth.
+        seed: of crops and order.
+        checkpoint_every, sample_every: steps between checkpoints, and between samples.
     """
 
     warm_up_steps: int = 1500
@@ -73,16 +72,21 @@ def train(
     held_out: Sequence[Path] = (),
     progress: bool = True,
 ) -> Baseline:
-    """Train what a model learns, or go on from ``work/checkpoint.pt``.
+    """Train what a model learns, or continue from ``work/checkpoint.pt``.
 
-    Writes there: the checkpoint, ``log.jsonl`` (mean losses), ``losses.png`` (where matplotlib is
-    installed) and ``sample-STEP.jpg`` (contents, styles, outputs).
+    Writes there, beside what `loop.run` writes, ``losses.png`` (where matplotlib is installed) and
+    ``sample-STEP.jpg`` (contents, styles, outputs).
 
     Args:
-        model: as it is to start.
+        model: as it is to start; it is changed.
         contents, styles: folders of images; no styles for a model that has its own.
+        work: the training's own folder.
+        settings: the usual ones by default.
         held_out: folders of images that are not to be trained on.
-        work: a folder of this training's own.
+        progress: show how far it is, on stderr.
+
+    Returns:
+        The model.
 
     Raises:
         InputError: too few images, or a checkpoint of another training.
@@ -91,12 +95,24 @@ def train(
     settings = settings or Settings()
     photographs = _files(contents, held_out)
     paintings = _files(styles, held_out) if styles else None
-    work.mkdir(parents=True, exist_ok=True)
-    parameters = [x for x in model.parameters() if x.requires_grad]
-    optimiser = torch.optim.Adam(parameters, lr=settings.learning_rate)
-    rng = np.random.default_rng(settings.seed)
-    checkpoint, first = work / "checkpoint.pt", 0
-    # The length of the training may change on the way: the rest is what it is a training of.
+    task = _Stylisation(model, photographs, paintings, work, settings)
+    loop.run(
+        task,
+        work,
+        settings.warm_up_steps + settings.steps,
+        _identity(model, settings),
+        checkpoint_every=settings.checkpoint_every,
+        clip=10.0,
+        progress=progress,
+    )
+    for source in task.sources:
+        if source.skipped:
+            log.warning("%d images could not be read and were skipped", len(source.skipped))
+    return model
+
+
+def _identity(model: Baseline, settings: Settings) -> dict[str, Any]:
+    """What a training is of; its length may change on the way."""
     teacher = getattr(model, "teacher", None)
     encoder = getattr(teacher or model, "encoder", None)
     identity = {
@@ -106,68 +122,65 @@ def train(
         "style_weight": model.style_weight,
         **({"painting": teacher.painting} if teacher else {}),
     }
-    identity = {k: v for k, v in identity.items() if not k.endswith(("steps", "_every"))}
-    if checkpoint.exists():
-        state = _load(checkpoint, identity)
-        model.restore(state["learned"])
-        optimiser.load_state_dict(state["optimiser"])
-        rng.bit_generator.state = json.loads(state["rng"])
-        first = state["step"]
-        log.info("going on from step %d", first)
-    sources = [Crops(files, settings.crop, rng) for files in (photographs, paintings) if files]
-    rows: list[dict[str, float]] = []
-    total = settings.warm_up_steps + settings.steps
-    started, device = time.monotonic(), parameters[0].device
-    with tqdm(total=total, initial=first, disable=None if progress else True) as bar:
-        for step in range(first, total):
-            content, *rest = (
-                torch.stack([source.plain() for _ in range(settings.batch)]).to(device)
-                for source in sources
-            )
-            style = rest[0] if rest else None
-            if step < settings.warm_up_steps:
-                # Paintings are to be decoded as well as photographs.
-                half = settings.batch // 2
-                mixed = content if style is None else torch.cat([content[:half], style[half:]])
-                parts = model.warm_up(mixed)
-            else:
-                parts = model.losses(content, style, rng)
-            loss = torch.stack(list(parts.values())).sum()
-            if not torch.isfinite(loss):
-                raise FloatingPointError(
-                    f"the loss is not finite at step {step}; {checkpoint} has the last good state"
-                )
-            _set_rate(optimiser, settings, step)
-            optimiser.zero_grad(set_to_none=True)
-            loss.backward()
-            torch.nn.utils.clip_grad_norm_(parameters, 10.0)
-            optimiser.step()
-            rows.append({name: float(x.detach()) for name, x in parts.items()})
-            bar.set_postfix({n: f"{x:.3g}" for n, x in rows[-1].items()}, refresh=False)
-            bar.update()
-            done = step + 1
-            if done % 100 == 0 or done == total:
-                line = dict(zip(_CLOCK, (done, round(time.monotonic() - started)), strict=True))
-                _log(work / "log.jsonl", line, rows)
-                rows = []
-            if done % settings.sample_every == 0 or done == total:
-                _sample(model, content, style, work / f"sample-{done:06d}.jpg")
-                _plot(work / "log.jsonl", work / "losses.png")
-            if done % settings.checkpoint_every == 0 or done == total:
-                _save(
-                    checkpoint,
-                    {
-                        "learned": model.learned(),
-                        "optimiser": optimiser.state_dict(),
-                        "rng": json.dumps(rng.bit_generator.state),
-                        "step": done,
-                        "identity": identity,
-                    },
-                )
-    for source in sources:
-        if source.skipped:
-            log.warning("%d images could not be read and were skipped", len(source.skipped))
-    return model
+    return {k: v for k, v in identity.items() if not k.endswith(("steps", "_every"))}
+
+
+class _Stylisation(loop.Task):
+    """A model's training: a warm-up, then stylisation."""
+
+    def __init__(
+        self,
+        model: Baseline,
+        photographs: Sequence[Path],
+        paintings: Sequence[Path] | None,
+        work: Path,
+        settings: Settings,
+    ) -> None:
+        self.model, self.settings, self._work = model, settings, work
+        self.parameters = [x for x in model.parameters() if x.requires_grad]
+        self.optimiser = torch.optim.Adam(self.parameters, lr=settings.learning_rate)
+        self._rng = np.random.default_rng(settings.seed)
+        self.sources = [
+            Crops(paths, settings.crop, self._rng) for paths in (photographs, paintings) if paths
+        ]
+        self._content = torch.empty(0)
+        self._style: Tensor | None = None
+
+    def rate(self, step: int) -> float:
+        return rate(self.settings, step)
+
+    def losses(self, step: int) -> tuple[Tensor, dict[str, Tensor]]:
+        settings, device = self.settings, self.parameters[0].device
+        self._content, *rest = (
+            torch.stack([source.plain() for _ in range(settings.batch)]).to(device)
+            for source in self.sources
+        )
+        self._style = rest[0] if rest else None
+        content, style = self._content, self._style
+        if step < settings.warm_up_steps:
+            # Paintings are to be decoded as well as photographs.
+            half = settings.batch // 2
+            mixed = content if style is None else torch.cat([content[:half], style[half:]])
+            parts = self.model.warm_up(mixed)
+        else:
+            parts = self.model.losses(content, style, self._rng)
+        return torch.stack(list(parts.values())).sum(), parts
+
+    def state(self) -> dict[str, Any]:
+        return {
+            "learned": self.model.learned(),
+            "rng": json.dumps(self._rng.bit_generator.state),
+        }
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        self.model.restore(state["learned"])
+        self._rng.bit_generator.state = json.loads(state["rng"])
+
+    def after(self, done: int, last: bool) -> None:
+        if done % self.settings.sample_every == 0 or last:
+            path = self._work / f"sample-{done:06d}.jpg"
+            _sample(self.model, self._content, self._style, path)
+            _plot(self._work / "log.jsonl", self._work / "losses.png")
 
 
 def _files(folders: Sequence[Path], held_out: Sequence[Path]) -> list[Path]:
@@ -180,21 +193,13 @@ def _files(folders: Sequence[Path], held_out: Sequence[Path]) -> list[Path]:
     return files
 
 
-def _set_rate(optimiser: torch.optim.Optimizer, settings: Settings, step: int) -> None:
-    """A cosine over each of the two phases, to a twentieth."""
+def rate(settings: Settings, step: int) -> float:
+    """Return the learning rate of a step: a cosine over each phase, to a twentieth."""
     length = settings.warm_up_steps
     if step >= length:
         step, length = step - length, settings.steps
     fallen = 0.5 * (1 - math.cos(math.pi * step / max(1, length)))
-    for group in optimiser.param_groups:
-        group["lr"] = settings.learning_rate * (1 - 0.95 * fallen)
-
-
-def _log(path: Path, line: Mapping[str, float], rows: Sequence[Mapping[str, float]]) -> None:
-    names = dict.fromkeys(name for row in rows for name in row)
-    means = {n: float(np.mean([row[n] for row in rows if n in row])) for n in names}
-    with path.open("a", encoding="utf-8") as file:
-        file.write(json.dumps({**line, **{n: round(x, 5) for n, x in means.items()}}) + "\n")
+    return settings.learning_rate * (1 - 0.95 * fallen)
 
 
 @torch.no_grad()
@@ -213,31 +218,11 @@ def _plot(log_file: Path, path: Path) -> None:
         return
     with contextlib.suppress(InputError):  # matplotlib is an extra
         figure, ((axis,),) = plots.axes(1, 1, 6, 3.5)
-        lines = [json.loads(line) for line in log_file.read_text(encoding="utf-8").splitlines()]
-        for name in dict.fromkeys(n for line in lines for n in line if n not in _CLOCK):
+        lines = loop.read_log(log_file)
+        for name in dict.fromkeys(n for line in lines for n in line if n not in loop.CLOCK):
             points = [(line["step"], line[name]) for line in lines if name in line]
             axis.plot(*zip(*points, strict=True), label=name)
         axis.set_yscale("log")
         axis.set_xlabel("steps")
         axis.legend()
         plots.save(figure, path)
-
-
-def _save(path: Path, state: Mapping[str, Any]) -> None:
-    buffer = io.BytesIO()
-    torch.save(dict(state), buffer)
-    files.write_whole(path.resolve(), buffer.getvalue())
-
-
-def _load(path: Path, identity: Mapping[str, Any]) -> dict[str, Any]:
-    try:
-        state: dict[str, Any] = torch.load(path, weights_only=True)
-        known = state["identity"]
-    except Exception as error:  # whatever torch finds wrong with it
-        raise InputError(f"{path} cannot be read; delete it to start over") from error
-    if known != identity:
-        differing = [k for k in identity if known.get(k) != identity[k]]
-        raise InputError(
-            f"{path} is of a training with another {', '.join(differing)}; use another folder"
-        )
-    return state
