@@ -246,9 +246,8 @@ def paint(
     """
     import torch
 
-    from optistyle import encoders
     from optistyle.machine import heap
-    from optistyle.run import Run, versions
+    from optistyle.run import Run
 
     job = Run(
         content,
@@ -271,11 +270,7 @@ def paint(
         say(opening)
         if fresh:
             say(f"no checkpoint {checkpoint}: starting from the beginning")
-        if order.earlier is not None and order.earlier.versions != versions():
-            path = order.earlier.path
-            say(f"{path} is of other versions of optistyle or its libraries: not bit for bit")
-        if order.recipe.weights is None:
-            say(encoders.choose(order.recipe.encoder, job.encoder.device)[1])
+        _announce(job, order)
     loss: LostError | None = None
     try:
         if opening is not None:
@@ -299,6 +294,18 @@ def paint(
         raise StoppedError(str(loss or "interrupted"), 1 if loss else 130, True)
     size = f"{result.picture.width}x{result.picture.height}"
     return f"{'stdout' if output is None else output}  ({size}, {sum(result.seconds):.0f} s)"
+
+
+def _announce(job: Run, order: Order) -> None:
+    """Say which encoder paints, and whether an earlier run can be repeated to the bit."""
+    from optistyle import encoders
+    from optistyle.run import versions
+
+    if order.earlier is not None and order.earlier.versions != versions():
+        path = order.earlier.path
+        say(f"{path} is of other versions of optistyle or its libraries: not bit for bit")
+    if order.recipe.weights is None:
+        say(encoders.choose(order.recipe.encoder, job.encoder.device)[1])
 
 
 def _observers(job: Run, output: Path | None, order: Order) -> list[Any]:
