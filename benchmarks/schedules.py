@@ -29,7 +29,8 @@ from optistyle.encoders import load
 from optistyle.encoders.procedural import calibration_images
 from optistyle.encoders.vgg import VGG, mean_activations, normalise
 from optistyle.pictures import read, sheet, write
-from optistyle.recipes import Recipe, preset
+from optistyle.published import preset
+from optistyle.recipes import Recipe
 from optistyle.run import Run
 
 #: Longer side that the contenders' scales are given for.

@@ -23,7 +23,8 @@ from optistyle.experiments.intervals import Interval, bootstrap
 from optistyle.experiments.runs import finished
 from optistyle.experiments.sweep import sweep
 from optistyle.files import write_whole
-from optistyle.recipes import changed, preset
+from optistyle.published import preset
+from optistyle.recipes import changed
 
 RC2021 = Path(__file__).parents[2] / "shared" / "images" / "rc2021"
 BETAS = {"slim": (1e7, 3e7), "vgg19": (3e6, 1e7, 3e7)}

@@ -3,7 +3,7 @@
 # ruff: isort: skip_file
 from optistyle.run import stylize as stylize
 from optistyle.recipes import Recipe as Recipe
-from optistyle.recipes import presets as presets
+from optistyle.published import presets as presets
 from optistyle.run import Run as Run
 from optistyle.run import Result as Result
 from optistyle.encoders import load_encoder as load_encoder

@@ -16,7 +16,8 @@ from optistyle.experiments import ablations
 from optistyle.experiments.ablations import ABLATIONS, Ablation, ablate
 from optistyle.experiments.intervals import bootstrap
 from optistyle.pictures import read, write
-from optistyle.recipes import changed, preset
+from optistyle.published import preset
+from optistyle.recipes import changed
 
 
 @pytest.fixture

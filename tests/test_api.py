@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import ast
 import inspect
 import subprocess
 import sys
-from pathlib import Path
 
 import api
 import pytest
@@ -25,22 +23,6 @@ def test_dir_shows_the_public_names_alone() -> None:
     assert optistyle.__version__.count(".") == 2
     with pytest.raises(AttributeError, match="'optistyle' has no attribute 'stylise'"):
         optistyle.stylise  # noqa: B018
-
-
-def test_type_checkers_see_the_same_names() -> None:
-    source = ast.parse(Path(optistyle.__file__).read_text(encoding="utf-8"))
-    (block,) = (node for node in source.body if isinstance(node, ast.If))
-    seen = set[str]()
-    for node in block.body:
-        if isinstance(node, ast.ImportFrom):
-            seen |= {alias.asname or alias.name for alias in node.names}
-        elif isinstance(node, ast.Assign):
-            seen |= {target.id for target in node.targets if isinstance(target, ast.Name)}
-        elif isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
-            seen.add(node.target.id)
-    assert {name for name in seen if name[:1] != "_" or name == "__version__"} == set(
-        optistyle.__all__
-    )
 
 
 @pytest.mark.parametrize("name", NAMES)

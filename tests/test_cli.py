@@ -23,7 +23,8 @@ from optistyle.choices import TRAINABLE
 from optistyle.cli import main
 from optistyle.cli.main import COMMANDS
 from optistyle.layers import RELUS
-from optistyle.recipes import PRESETS, Recipe
+from optistyle.published import PRESETS
+from optistyle.recipes import Recipe
 
 
 @pytest.mark.parametrize(
@@ -58,7 +59,7 @@ def test_help_shows_every_setting_with_its_default() -> None:
     text = " ".join(optistyle("run", "--help-all").stdout.split())
     for setting in fields(Recipe):
         assert f"--{setting.name.replace('_', '-')} " in text
-    for part in ("[1e+07]", "[size / 8]", "[lbfgs]", "gram|wasserstein", "in pixels", "[80]"):
+    for part in ("[1e+07]", "[size / 32]", "[lbfgs]", "gram|wasserstein", "in pixels", "[80]"):
         assert part in text
     for heading in ("Loss:", "Style:", "Optimisation:", "Encoder:", "Run:"):
         assert heading in text

@@ -14,7 +14,8 @@ from optistyle.encoders.vgg import POOLINGS
 from optistyle.encoders.weights import SOURCES
 from optistyle.errors import InputError
 from optistyle.optimise.solvers import SOLVERS
-from optistyle.recipes import PRESETS, Recipe, changed, preset, settings
+from optistyle.published import PRESETS, preset
+from optistyle.recipes import Recipe, changed, settings
 from optistyle.settings import spell
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from optistyle.errors import InputError
-from optistyle.recipes import Recipe, preset, style_weight, with_stroke
+from optistyle.published import preset
+from optistyle.recipes import Recipe, style_weight, with_stroke
 
 
 @pytest.mark.parametrize(

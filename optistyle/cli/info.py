@@ -7,7 +7,8 @@ from dataclasses import fields
 
 import click
 
-from optistyle.recipes import PRESETS, Recipe
+from optistyle.published import PRESETS
+from optistyle.recipes import Recipe
 from optistyle.settings import spell
 
 

@@ -27,7 +27,8 @@ from optistyle.cli.painting import (
 )
 from optistyle.errors import InputError
 from optistyle.machine import torchrun
-from optistyle.recipes import Recipe, preset
+from optistyle.published import preset
+from optistyle.recipes import Recipe
 
 if TYPE_CHECKING:
     from optistyle.run.manifest import Manifest

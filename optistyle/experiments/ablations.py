@@ -20,7 +20,8 @@ from optistyle.experiments.runs import PICTURE, finished
 from optistyle.experiments.sweep import Summary, sweep
 from optistyle.layers import BLOCK_STARTS, POOL5
 from optistyle.pictures import plots
-from optistyle.recipes import changed, preset
+from optistyle.published import preset
+from optistyle.recipes import changed
 
 METRICS = ("content_distance", "gram_distance", "self_similarity", "strays")
 

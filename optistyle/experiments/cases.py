@@ -18,7 +18,8 @@ from optistyle.errors import InputError, unknown
 from optistyle.experiments.grid import version
 from optistyle.experiments.naming import folder_name, printable
 from optistyle.pictures import FORMATS
-from optistyle.recipes import Recipe, preset
+from optistyle.published import preset
+from optistyle.recipes import Recipe
 from optistyle.run import resolved
 from optistyle.sizes import LARGEST, SMALLEST
 

@@ -39,7 +39,8 @@ from optistyle.choices import INITS
 from optistyle.errors import InputError, unknown
 from optistyle.experiments.naming import folder_name, labels
 from optistyle.files import digest
-from optistyle.recipes import Recipe, changed, preset
+from optistyle.published import preset
+from optistyle.recipes import Recipe, changed
 from optistyle.settings import spell
 
 if sys.version_info >= (3, 11):
