@@ -1,17 +1,17 @@
-"""Attention style: every place takes the style of the places in the painting that resemble it.
+"""Attention losses: each position takes the style of the places in the painting that resemble it.
 
-The style's features are gathered to the content's positions by soft attention, FA = A Wᵀ
-(`statistics.attend`), and the picture is compared with FA in place of the style: by Gram matrices
-(Chen, "Neural Style Transfer with Self-Attention Module", eq. 7) or position by position (the local
-loss of AdaAttN, Liu et al., ICCV 2021, eq. 10, here inside a per-image optimiser).
+Soft attention gathers the painting's features to the photograph's positions, FA = A Wᵀ
+(`statistics.attend`). The losses compare the picture's features F with FA: `AttentionGram` by Gram
+matrices (Chen, "Neural Style Transfer with Self-Attention Module", equation 7), `AttentionLocal`
+position by position (AdaAttN's local loss, Liu et al., ICCV 2021, equation 10).
 
-The report normalises FA's mean and leaves F's. Taken literally the two cannot agree, and the
-picture turns grey; ``centre`` therefore has three readings:
+Chen subtracts the mean from FA and not from F. Read literally, the two can never be equal, and the
+picture turns grey. ``centre`` therefore has three values:
 
-- ``both``: both about their means (covariances), the default; overall colour is left to
-  the Gram term;
-- ``none``: neither;
-- ``target``: the literal one, FA about its mean and F not, kept for reproduction.
+- ``both``, the default: subtract both means, which compares covariances. The style loss alone
+  decides the overall colour.
+- ``none``: subtract no mean.
+- ``target``: subtract the mean of FA only, as Chen does; kept for reproduction.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ from optistyle.statistics import Keys, Moments, blend, moments, recall, weighted
 
 
 class Pairing(TypedDict):
-    """What `attend`, `log_attention` and `correspond` (see `statistics`) take, by their names."""
+    """The arguments of `attend`, `log_attention` and `correspond` in `statistics`, by name."""
 
     content: Tensor
     style: Tensor
@@ -50,7 +50,7 @@ class Pairing(TypedDict):
 
 
 def pairing(content: Reference, style: Reference, layer: str) -> Pairing:
-    """The content's and the style's features at a layer, to be matched."""
+    """Return what attention at a layer needs of a content and a style."""
     feature = content.features[layer]
     return {
         "content": feature,
@@ -62,26 +62,28 @@ def pairing(content: Reference, style: Reference, layer: str) -> Pairing:
 
 
 def attended(references: References, layer: str, most: int | None = None) -> Iterator[Tensor]:
-    """FA at a layer, a map of the content's shape, of one style after another.
+    """Yield FA at a layer, (1, N, H, W) as the content's map, for one style after another.
 
     Args:
-        most: style positions to look at (see `statistics.attend`).
+        references: the content and the styles.
+        layer: the layer.
+        most: the most style positions that attention reads (see `statistics.attend`).
     """
     for style in references.styles:
-        # A style's features, and then the content's: of a huge picture both together are much.
+        # First the style's map, then the content's: of a huge picture both take much memory.
         known = Keys.of(style.features[layer], style.weights(layer), most)
         yield _recalled(references.content, known, layer)
 
 
 def _recalled(content: Reference, known: Keys, layer: str) -> Tensor:
-    """FA. By itself, so that nothing holds the content's features while FA is looked at."""
+    """Return FA. A function of its own, so that the content's map is freed before FA is used."""
     feature = content.features[layer]
     sharpness = _sharpness(layer, feature)
     return recall(feature, content.weights(layer), known, sharpness=sharpness)
 
 
 def _sharpness(layer: str, feature: Tensor) -> float:
-    """N_VGG / N gives inner products over N channels the size that they have over VGG-19's."""
+    """Return N_VGG / N, which scales inner products over N channels to the size of VGG-19's."""
     return CHANNELS[layer] / feature.shape[1]
 
 

@@ -1,11 +1,10 @@
-"""What every loss term is made of.
+"""The parts of a loss term: references, target, statistic and score.
 
-A term is three pure steps, so that a picture can be taken whole or in tiles, with one style or
-many, with or without a mask, and no term needs to know:
+A term is three pure functions. Tiles, several styles and masks therefore need no code in any term:
 
-- ``target``: once per scale, without gradient, from the features of content and styles;
-- ``statistic``: sums over positions, additive over disjoint parts of the image;
-- ``score``: from the sums over the whole image to a scalar.
+- ``target``: computed once per scale, without gradient, from the features of content and styles;
+- ``statistic``: sums over positions, which add up over disjoint parts of the image;
+- ``score``: the loss, a scalar, from the sums over the whole image.
 """
 
 from __future__ import annotations
@@ -66,25 +65,25 @@ class Reference:
 
 @dataclass(frozen=True)
 class References:
-    """What a target is made from: the content, the styles, and each style's share (sum 1)."""
+    """What targets are computed from: the content, the styles, and their shares, which sum to 1."""
 
     content: Reference
     styles: Sequence[Reference]
     shares: Sequence[float]
 
     def style_moments(self, layer: str) -> Moments:
-        """Raw moments of the styles, blended."""
+        """Return the raw moments of the styles, averaged by their shares."""
         return blend([style.moments(layer) for style in self.styles], self.shares)
 
 
 @dataclass(frozen=True)
 class Target:
-    """What a term compares with.
+    """What a term compares the picture with.
 
     Attributes:
-        weights: layer -> position weights of the image being optimised, the content's.
-        maps: layer -> (1, K, H, W), something for every position.
-        values: name -> anything that does not depend on position.
+        weights: layer -> weight of each position of the picture in the sums; the content's.
+        maps: layer -> (1, K, H, W), values for each position.
+        values: name -> values that do not depend on position.
     """
 
     weights: Mapping[str, Tensor]
@@ -92,22 +91,21 @@ class Target:
     values: Mapping[str, Tensor] = field(default_factory=dict)
 
     def rounded(self) -> Target:
-        """With maps in bfloat16, 1 in 256 exact, for half their memory.
+        """Return the target with maps in bfloat16: half the memory, exact to 1 in 256.
 
-        Differences from a picture's features are taken in the features' float32.
+        Differences from the picture's features are computed in float32.
         """
         return replace(self, maps={layer: x.bfloat16() for layer, x in self.maps.items()})
 
     def window(self, window: Window) -> Target:
-        """The part of the target that belongs to a tile."""
-
+        """Return the part of the target that belongs to a tile."""
         weights = {layer: cut(x, window[layer]) for layer, x in self.weights.items()}
         maps = {layer: cut(x, window[layer]) for layer, x in self.maps.items()}
         return Target(weights, maps, self.values)
 
 
 def cut(values: Tensor, part: Part) -> Tensor:
-    """The part of (..., H, W) values; uniform ones, of no dimension, everywhere."""
+    """Return the part of (..., H, W) values; a uniform value without dimensions as it is."""
     return values[..., part[0], part[1]] if values.ndim else values
 
 
@@ -170,6 +168,6 @@ def content_weights(references: References, layers: frozenset[str]) -> dict[str,
 
 
 def weighted_total(layer_weights: Mapping[str, float], score: Callable[[str], Tensor]) -> Tensor:
-    """Scores over layers, with the weights divided by their sum."""
+    """Return the weighted mean of a score over layers."""
     scores = [weight * score(layer) for layer, weight in normalised(layer_weights).items()]
     return sum(scores[1:], start=scores[0])
