@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import numbers
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -259,7 +260,9 @@ def spell(value: Any) -> str:
         return layers.spell(value)
     if isinstance(value, tuple):
         return ",".join(map(spell, value))
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    if isinstance(value, float):
+        return re.sub(r"e\+?(-?)0*", r"e\1", f"{value:g}")  # 6e6 in place of 6e+06
+    return str(value)
 
 
 def _spoken(name: str) -> str:

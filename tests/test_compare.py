@@ -745,6 +745,7 @@ def test_keys_hold_the_version_where_pictures_depend_on_it(
     assert before[1] == after[1]
 
 
+@pytest.mark.filterwarnings("ignore")  # xdist cannot carry a message with such a name
 def test_long_names_and_names_that_are_not_utf_8(folder: Path, here: None) -> None:
     long, odd = "x" * 250, os.fsdecode(b"caf\xe9")
     try:

@@ -189,6 +189,7 @@ def test_a_key_stands_for_the_version_too(toml: Write, monkeypatch: pytest.Monke
     assert before.request == after.request
 
 
+@pytest.mark.filterwarnings("ignore")  # xdist cannot carry a message with such a name
 def test_names_for_people_are_unique() -> None:
     def named(*paths: str, suffix: bool = False) -> list[str]:
         return list(labels(map(Path, paths), suffix=suffix).values())

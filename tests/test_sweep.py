@@ -287,6 +287,7 @@ def test_messages_are_shown_whole(folder: Path) -> None:
     )
 
 
+@pytest.mark.filterwarnings("ignore")  # xdist cannot carry a message with such a name
 def test_names_that_are_not_utf_8_end_in_no_traceback(folder: Path) -> None:
     name = os.fsdecode(b"caf\xe9.png")
     try:
