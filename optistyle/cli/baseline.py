@@ -41,7 +41,11 @@ from optistyle.recipes import Recipe
     metavar="|".join(COLOR_MODES),
     help="Keep the content's colours, by this method.",
 )
-@click.option("--size", default="512", help="Longer side in pixels, or original.  [512]")
+@click.option(
+    "--size",
+    default="auto",
+    help="Longer side in pixels, or original.  [512, or the photograph's where that is smaller]",
+)
 @click.option(
     "--weights",
     type=click.Path(path_type=Path),

@@ -32,7 +32,11 @@ from optistyle.machine.signals import Interrupts
     help="A second figure: STYLE warped to CONTENT by every position's best and expected match.",
 )
 @options.force
-@click.option("--size", type=int, default=512, help="Longer side in pixels.  [512]")
+@click.option(
+    "--size",
+    type=int,
+    help="Longer side in pixels.  [512, or the photograph's where that is smaller]",
+)
 @click.option("--encoder", default="auto", help="As in run.  [auto]")
 @click.option("--weights", type=click.Path(path_type=Path), help="As in run.")
 @click.option("--device", default="auto", help="As in run.  [auto]")
@@ -44,7 +48,7 @@ def attention(
     output: Path | None,
     warp: Path | None,
     force: bool,
-    size: int,
+    size: int | None,
     encoder: str,
     weights: Path | None,
     device: str,
@@ -70,7 +74,9 @@ def attention(
         plots.check_writable(path, [content, style])
     options.refuse_existing(wanted, force)
     network = encoders.load(encoder, file=weights, device=resolve(device))
-    explorer = explore.Explorer(content, style, list(parse(layers)), encoder=network, size=size)
+    explorer = explore.Explorer(
+        content, style, list(parse(layers)), encoder=network, size="auto" if size is None else size
+    )
     if output is not None:
         plots.save(explore.figure(explorer, places), output)
         for row in explorer.maps(places):
