@@ -26,6 +26,7 @@ from optistyle.recipes import Recipe
     help="PNG, JPEG, WebP or TIFF.  [out.png]",
 )
 @options.force
+@options.strip
 @click.option("--alpha", type=float, default=1.0, help="Strength, 0 to 1.  [1]")
 @click.option(
     "--level-alpha",
@@ -59,6 +60,7 @@ def baseline(
     styles: tuple[Path, ...],
     output: Path,
     force: bool,
+    strip: bool | None,
     alpha: float,
     level_alpha: str | None,
     alpha_s: str | None,
@@ -104,7 +106,7 @@ def baseline(
         alpha=_strength(alpha, level_alpha, alpha_s, network.levels),
         original_colors=recipe.original_colors,
     )
-    pictures.write(output, painted)
+    pictures.write(output, painted.stripped() if strip else painted)
     click.echo(output)
 
 

@@ -200,7 +200,10 @@ def _sorted(
         if earlier is not None and target.exists() and not earlier.interrupted:
             with contextlib.suppress(InputError):  # an image that cannot be read fails later
                 recipe = stroked(order.recipe, stroke, content)
-                if earlier.matches(recipe, order.bits, digest(content), styles, order.extra):
+                same = earlier.matches(
+                    recipe, order.bits, digest(content), styles, order.extra, strip=order.strip
+                )
+                if same:
                     finished.append(target)
                     continue
         resume = checkpoint.exists() or (earlier is not None and earlier.interrupted)

@@ -149,6 +149,13 @@ def refuse_existing(paths: Iterable[Path], force: bool) -> None:
 force = click.option(
     "--force", cls=Option, is_flag=True, common=True, help="Overwrite an existing output."
 )
+strip = click.option(
+    "--strip/--keep",
+    cls=Option,
+    default=None,
+    help="Whether to leave out the photograph's date, author and copyright. Its place is never "
+    "written.  [keep]",
+)
 strength = click.option(
     "--strength",
     cls=Option,

@@ -37,7 +37,7 @@ class Order:
     """What one call of ``optistyle run`` asks of each of its pictures.
 
     Attributes:
-        styles, recipe, bits: as given.
+        styles, recipe, bits: as given. strip: whether to leave out the photograph's notes.
         sources: files that no output may overwrite.
         resume: go on from a checkpoint. force: overwrite existing outputs.
         checkpoint_every: seconds. snapshot_every: iterations, or None.
@@ -60,6 +60,7 @@ class Order:
     earlier: Manifest | None = None
     plan: Mapping[str, Any] = field(default_factory=dict)
     losses: tuple[str, ...] = ()
+    strip: bool = False
     ranks: Ranks = ALONE
 
     @property
@@ -291,8 +292,9 @@ def _observers(job: Run, output: Path | None, order: Order) -> list[Any]:
     if output is not None and torchrun.leads():
         if order.snapshot_every is not None:
             overwrite = order.force or order.resume
+            every, sources = order.snapshot_every, order.sources
             observers.append(
-                Snapshots(output, order.snapshot_every, order.sources, overwrite=overwrite)
+                Snapshots(output, every, sources, overwrite=overwrite, strip=order.strip)
             )
         observers.append(Checkpoints(beside(output)[1], job.identity, order.checkpoint_every))
     return observers
@@ -302,8 +304,9 @@ def _write(job: Run, result: Result, output: Path | None, order: Order) -> None:
     from optistyle import files, pictures
     from optistyle.run.checkpoint import Checkpoint
 
+    picture = result.picture.stripped() if order.strip else result.picture
     if output is None:
-        data = pictures.encode(result.picture, "PNG", bits=order.bits)
+        data = pictures.encode(picture, "PNG", bits=order.bits)
         try:
             sys.stdout.buffer.write(data)
             sys.stdout.buffer.flush()
@@ -313,8 +316,13 @@ def _write(job: Run, result: Result, output: Path | None, order: Order) -> None:
             raise InputError(f"stdout cannot be written: {error.strerror}") from error
         return
     report, checkpoint = beside(output)
-    result.save(output, bits=order.bits)
-    record = {"output": output.name, "bits": order.bits, **result.manifest()}
+    pictures.write(output, picture, bits=order.bits)
+    record = {
+        "output": output.name,
+        "bits": order.bits,
+        "strip": order.strip,
+        **result.manifest(),
+    }
     record["recipe"] |= {name: getattr(order.recipe, name) for name in order.plan}
     files.write_whole(report.resolve(), json.dumps(record, indent=1).encode())
     if result.interrupted:

@@ -74,6 +74,7 @@ _STREAM = "-"
     help="Go on from this output's checkpoint, if there is one.",
 )
 @click.option("--bits", cls=Option, type=int, help="8, or 16 for PNG and TIFF.  [8]")
+@options.strip
 @click.option(
     "--loss",
     "losses",
@@ -120,6 +121,7 @@ def run(
     manifest: Path | None,
     resume: bool,
     bits: int | None,
+    strip: bool | None,
     losses: tuple[str, ...],
     checkpoint_every: float,
     snapshot_every: int | None,
@@ -159,12 +161,14 @@ def run(
         styles = styles or tuple(earlier.styles())
         output = output or f"{earlier.path.stem}-again{earlier.suffix}"
         bits = earlier.bits if bits is None else bits
+        strip = earlier.strip if strip is None else strip
     if content is None or not styles:
         raise InputError("give a CONTENT image and one or more STYLE images (or --from JSON)")
     order = Order(
         styles=styles,
         recipe=recipe,
         bits=8 if bits is None else bits,
+        strip=bool(strip),
         sources=(*styles, *_files(recipe), *([] if manifest is None else [manifest])),
         resume=resume,
         force=force,

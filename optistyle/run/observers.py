@@ -228,6 +228,7 @@ class Snapshots(Observer):
         every: iterations between two, counted over all scales.
         inputs: files that none of them may overwrite.
         overwrite: whether other files of their names may be overwritten.
+        strip: whether to leave out the photograph's date, author and copyright.
     """
 
     def __init__(
@@ -237,11 +238,12 @@ class Snapshots(Observer):
         inputs: Sequence[Path] = (),
         *,
         overwrite: bool = True,
+        strip: bool = False,
     ) -> None:
         if every < 1:
             raise InputError(f"snapshots every {every} iterations: it must be 1 or more")
         self._output, self._every, self._inputs = output, every, inputs
-        self._overwrite = overwrite
+        self._overwrite, self._strip = overwrite, strip
         self._writer = futures.ThreadPoolExecutor(1)
         self._writing: futures.Future[None] | None = None
 
@@ -263,7 +265,8 @@ class Snapshots(Observer):
             self._writing = self._writer.submit(self._write, self._path(count), step.picture)
 
     def _write(self, path: Path, picture: Callable[[], Picture]) -> None:
-        pictures.write(path, picture())
+        shown = picture()
+        pictures.write(path, shown.stripped() if self._strip else shown)
 
     def _wait(self) -> None:
         if self._writing is not None:
