@@ -23,6 +23,7 @@ from optistyle import files
     [
         (["--alpha", "-1"], "alpha is -1.0; give a number of 0 or more"),
         (["--beta", "nan"], "beta is nan"),
+        (["--beta", "1e45"], "beta is 1e+45; give a number up to 3.4e+38"),
         (["--gamma", "inf"], "gamma is inf"),
         (["--tv", "-0.5"], "tv is -0.5"),
         (["--range", "nan"], "range is nan"),
