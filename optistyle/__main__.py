@@ -1,5 +1,15 @@
-"""``python -m optistyle``."""
+"""The command ``optistyle``, also as ``python -m optistyle``."""
 
-from optistyle.cli import main
+from optistyle.machine.signals import Interrupts
 
-main()
+
+def start() -> None:
+    """Run the command line. Signals are handled before anything large is imported."""
+    with Interrupts(starting=True):
+        from optistyle.cli import main
+
+        main()
+
+
+if __name__ == "__main__":
+    start()

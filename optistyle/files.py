@@ -74,6 +74,18 @@ def check_place(path: AnyPath, inputs: Iterable[AnyPath] = ()) -> None:
             raise InputError(f"{path} is the input {source} as well: choose another output")
 
 
+def check_new(path: AnyPath) -> None:
+    """Check that an output would overwrite nothing.
+
+    Raises:
+        InputError: It exists.
+    """
+    if os.path.exists(path):
+        raise InputError(
+            f"{path} exists already: choose another output with -o, or overwrite it with --force"
+        )
+
+
 def _shortened(name: str) -> str:
     return name if len(name) <= 40 else f"{name[:30]}…{name[-9:]}"
 

@@ -8,6 +8,7 @@ the alias is accepted wherever a user names a layer.
 from __future__ import annotations
 
 import math
+import numbers
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
@@ -77,6 +78,8 @@ def reach(layers: Iterable[str], taps: Sequence[str]) -> int:
 
 def canonical(name: str) -> str:
     """``relu4_1`` for ``relu4_1`` and ``conv4_1``; else an `InputError` with the nearest name."""
+    if not isinstance(name, str):
+        raise InputError(f"a layer is given as {name!r}; give its name, such as relu4_1")
     layer = re.sub(r"^conv(?=\d)", "relu", name.strip().lower())
     if layer not in CHANNELS:
         raise unknown("layer", name, CHANNELS)
@@ -107,7 +110,7 @@ def check(weights: LayerWeights) -> dict[str, float]:
     if not weights:
         raise InputError("no layer is named; write for example relu3_1,relu4_1")
     for layer, weight in weights.items():
-        if not (math.isfinite(weight) and weight > 0):
+        if not (isinstance(weight, numbers.Real) and math.isfinite(weight) and weight > 0):
             raise InputError(f"weight {weight!r} of layer {layer!r} is not a positive number")
     checked = {canonical(layer): float(weight) for layer, weight in weights.items()}
     if len(checked) < len(weights):

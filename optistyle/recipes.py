@@ -47,7 +47,8 @@ from optistyle.sizes import LARGEST, SMALLEST, fit_longer_side
 FIRST_SCALE = 256
 #: The least that a style scale above 1 lowers it to.
 LEAST_FIRST_SCALE = 64
-#: The longer side of the result, in pixels, unless another is asked for.
+#: The longer side of the result, in pixels, unless another is asked for; a smaller photograph is
+#: not enlarged.
 USUAL_SIZE = 512
 ORIGINAL, OFF = "original", "off"
 #: How far a picture goes from the photograph, in words: factors of the default ``beta``.
@@ -170,7 +171,8 @@ class Recipe:
         "auto",
         Whole(SMALLEST, LARGEST, ("auto", ORIGINAL), unit="px"),
         "Optimisation",
-        f"Longer side of the result in pixels. auto is {USUAL_SIZE}, or the last of --scales.",
+        f"Longer side of the result in pixels. auto is the last of --scales, else {USUAL_SIZE}, or "
+        "the photograph's where that is smaller. original is the photograph's.",
         common=True,
     )
     iterations: tuple[int, ...] = setting(
@@ -308,7 +310,8 @@ class Recipe:
                     f"{max(height, width)} px: leave out --size original, or change --scales"
                 )
             return list(self.scales)
-        longer = {"auto": USUAL_SIZE, ORIGINAL: max(height, width)}.get(str(self.size), self.size)
+        own = max(height, width)
+        longer = {"auto": min(USUAL_SIZE, own), ORIGINAL: own}.get(str(self.size), self.size)
         longer = int(_SIDE.check("size", longer))
         if self.scales == "single":
             return [longer]

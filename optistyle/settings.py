@@ -38,6 +38,10 @@ class Kind(Protocol):
         ...
 
 
+#: The largest number of float32, in which losses are computed.
+_LARGEST = 3.4e38
+
+
 @dataclass(frozen=True)
 class Number:
     """A real number.
@@ -75,6 +79,8 @@ class Number:
         ):
             shown = value if isinstance(value, numbers.Real) else repr(value)
             raise InputError(f"{_spoken(name)} is {shown}; give {self._allowed()}")
+        if abs(float(value)) > _LARGEST:
+            raise InputError(f"{_spoken(name)} is {value}; give a number up to {_LARGEST:.2g}")
         return float(value)
 
     def _allowed(self) -> str:
@@ -200,6 +206,8 @@ class Layers:
         if isinstance(value, str):
             return layers.parse(value)
         if isinstance(value, list | tuple):
+            for one in value:
+                layers.canonical(one)
             value = dict.fromkeys(value, 1.0)
         if not isinstance(value, Mapping):
             raise InputError(f"{_spoken(name)} is {value!r}; give names as in relu4_1:2,relu3_1")

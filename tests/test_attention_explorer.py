@@ -137,8 +137,8 @@ def test_points_outside_are_refused(tiny: VGG, picture: Make, point: tuple[float
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"content": 3}, "an image is a int"),
-        ({"style": torch.zeros(3, 32, 32)}, "an image is a Tensor"),
+        ({"content": 3}, "an image is given as int"),
+        ({"style": torch.zeros(1, 4, 32, 32)}, "a tensor is of shape"),
         ({"layers": 5}, "layers is 5"),
         ({"encoder": "slim"}, "encoder is 'slim'"),
         ({"size": "original"}, "size is 'original'"),

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import signal
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -289,3 +290,25 @@ def test_original_colors_can_be_undone(folder: Path) -> None:
     result = optistyle("run", "--from", "out.json", "--original-colors", "off")
     assert result.exit_code == 0, result.output
     assert Path("out-again.png").read_bytes() == Path("plain.png").read_bytes()
+
+
+# --- the photograph's notes ---
+
+
+def test_strip_leaves_out_the_notes_and_is_repeated(folder: Path) -> None:
+    said = {"date": "2024:05:01 12:34:56", "author": "A. Dams", "copyright": "2024 A. Dams"}
+    pictures.write("content.png", replace(pictures.read("content.png"), notes=said))
+    assert paint("-q", "-o", "kept.png").exit_code == 0
+    assert pictures.read("kept.png").notes == said
+    assert paint("-q", "--strip", "--snapshot-every", "2").exit_code == 0
+    assert pictures.read("out.png").notes == pictures.read("out-00002.png").notes == {}
+    assert json.loads(Path("out.json").read_text())["strip"]
+    assert optistyle("run", "-q", "--from", "out.json").exit_code == 0
+    assert Path("out-again.png").read_bytes() == Path("out.png").read_bytes()
+    assert optistyle("run", "-q", "--from", "out.json", "--keep", "-o", "x.png").exit_code == 0
+    assert Path("x.png").read_bytes() == Path("kept.png").read_bytes()
+    baseline = ["baseline", "adain", "content.png", "style.png", "--size", "64"]
+    for options, expected in (((), said), (("--strip",), {})):
+        name = f"adain{len(options)}.png"
+        assert optistyle(*baseline, *options, "-o", name).exit_code == 0
+        assert pictures.read(name).notes == expected

@@ -23,6 +23,7 @@ from optistyle import files
     [
         (["--alpha", "-1"], "alpha is -1.0; give a number of 0 or more"),
         (["--beta", "nan"], "beta is nan"),
+        (["--beta", "1e45"], "beta is 1e+45; give a number up to 3.4e+38"),
         (["--gamma", "inf"], "gamma is inf"),
         (["--tv", "-0.5"], "tv is -0.5"),
         (["--range", "nan"], "range is nan"),
@@ -186,3 +187,45 @@ def test_the_disk_fills_at_the_end(folder: Path, monkeypatch: pytest.MonkeyPatch
     result = paint("--quiet")
     assert result.exit_code == 2
     assert result.stderr == "optistyle: out.png cannot be written: No space left on device\n"
+
+
+# --- outputs that exist ---
+
+
+def test_snapshots_overwrite_nothing(folder: Path) -> None:
+    Path("out-00002.png").write_bytes(b"mine")
+    line = refused(folder, "run", "content.png", "style.png", *FAST, "-q", "--snapshot-every", "2")
+    assert "out-00002.png exists already" in line
+    assert paint("--snapshot-every", "2", "--force").exit_code == 0
+    assert Path("out-00002.png").read_bytes() == Path("out.png").read_bytes()
+
+
+def test_an_unfinished_run_is_not_started_over_by_mistake(folder: Path) -> None:
+    Path("out.png.checkpoint").write_bytes(b"hours of work")
+    line = refused(folder, "run", "content.png", "style.png", *FAST)
+    assert "out.png.checkpoint is of an unfinished run: go on with --resume" in line
+    assert paint("--force").exit_code == 0
+
+
+@pytest.mark.parametrize("option", ["-o", "--warp"])
+def test_a_figure_overwrites_nothing(folder: Path, option: str) -> None:
+    Path("figure.png").write_bytes(b"mine")
+    points = ["--point", "5,5"] if option == "-o" else []
+    arguments = ["attention", "content.png", "style.png", *points, option, "figure.png"]
+    assert "figure.png exists already" in refused(folder, *arguments)
+
+
+@pytest.mark.parametrize(
+    "arguments", [["slim", "photos"], ["adain", "--contents", "photos", "--styles", "photos"]]
+)
+def test_a_training_overwrites_no_weights(folder: Path, arguments: list[str]) -> None:
+    Path("mine.safetensors").write_bytes(b"mine")
+    line = refused(folder, "train", *arguments, "-o", "mine.safetensors")
+    assert "mine.safetensors exists already" in line
+
+
+def test_a_comparison_is_not_written_among_other_things(folder: Path) -> None:
+    Path("mine").mkdir()
+    Path("mine", "report.html").write_bytes(b"mine")
+    arguments = ["compare", "content.png", "style.png", "--methods", "adain", "-o", "mine"]
+    assert "mine is not empty, and not a comparison's" in refused(folder, *arguments)

@@ -232,5 +232,5 @@ def test_stroke_moves_scales_and_is_repeated(folder: Path) -> None:
     for wrong in ("0", "nan"):
         line = refused(folder, *PAIR, "-o", "x.png", "--stroke", wrong)
         assert "give 0.125 to 4 px for a result of 32 px" in line
-    result = optistyle("plan", *PAIR[1:], "--stroke", "3", "--strength", "soft")
+    result = optistyle("plan", *PAIR[1:], "--size", "96", "--stroke", "9", "--strength", "soft")
     assert result.exit_code == 0, result.output

@@ -13,7 +13,7 @@ import pytest
 import torch
 from conftest import make_picture
 
-from optistyle import baselines, encoders
+from optistyle import Recipe, Run, baselines, encoders
 from optistyle.encoders.vgg import VGG
 
 IMPORTS = """
@@ -57,6 +57,9 @@ CALLS: dict[str, Callable[[VGG], object]] = {
         f"make {x}": lambda e, x=x: baselines.make(x, e, painting=make_picture(32, 32))
         for x in ("johnson", "adjustable")
     },
+    "forecast": lambda e: Run(
+        make_picture(32, 32), make_picture(32, 32, 1), Recipe(size=32), encoder=e
+    ).forecast(),
 }
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 
 from optistyle import layers
 from optistyle.errors import InputError
+from optistyle.recipes import Recipe
 
 
 def test_vgg19_has_sixteen_layers() -> None:
@@ -100,3 +102,16 @@ def test_check_takes_aliases() -> None:
 
 def test_normalised_weights_sum_to_one() -> None:
     assert layers.normalised({"relu1_1": 1.0, "relu2_1": 3.0}) == {"relu1_1": 0.25, "relu2_1": 0.75}
+
+
+@pytest.mark.parametrize(
+    "given", [[1], {1: 1.0}, [["relu4_1"]], {"relu4_1": "2"}, {"relu4_1": None}], ids=str
+)
+def test_layers_of_other_types_are_refused(given: Any) -> None:
+    with pytest.raises(InputError, match=r"a layer is given as|is not a positive number"):
+        Recipe(style_layers=given)
+
+
+def test_a_name_is_a_text() -> None:
+    with pytest.raises(InputError, match="a layer is given as 1; give its name, such as relu4_1"):
+        layers.canonical(1)  # type: ignore[arg-type]

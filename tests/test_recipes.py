@@ -73,6 +73,22 @@ def test_original_size_and_single_scale() -> None:
     assert recipe.schedule(37, 53) == [((37, 53), 7)]
 
 
+@pytest.mark.parametrize(
+    ("height", "width", "expected"),
+    [
+        (37, 53, [53]),
+        (400, 300, [283, 400]),
+        (512, 512, [256, 362, 512]),
+        (900, 600, [256, 362, 512]),
+    ],
+)
+def test_a_photograph_is_enlarged_only_by_a_size_that_is_given(
+    height: int, width: int, expected: list[int]
+) -> None:
+    assert sides(Recipe(), height, width) == expected
+    assert sides(Recipe(size=512), height, width) == [256, 362, 512]
+
+
 def test_explicit_scales() -> None:
     recipe = Recipe(scales=(128, 512), iterations=(30, 20))
     assert recipe.schedule(64, 64) == [((128, 128), 30), ((512, 512), 20)]

@@ -522,3 +522,12 @@ def test_public_names(pair: tuple[Tensor, Tensor], tiny: VGG) -> None:
         assert callable(getattr(optistyle, name)), name
     assert optistyle.stylize is stylize
     assert isinstance(stylize(*pair, SMALL, encoder=tiny), optistyle.Result)
+
+
+def test_the_pooling_of_an_encoder_that_is_handed_over_is_recorded(
+    tiny: VGG, picture: Callable[..., Tensor]
+) -> None:
+    recipe = Recipe(size=32, iterations=1, pooling="max")
+    result = stylize(picture(32, 32), picture(32, 32, 1), recipe, encoder=tiny, progress=False)
+    assert result.recipe.pooling == tiny.pooling == "average"
+    assert result.manifest()["recipe"]["pooling"] == "average"

@@ -36,7 +36,7 @@ def test_stroke_replaces_what_was_set() -> None:
 @pytest.mark.parametrize("px", [0, -1, 1.9, 64.1, float("nan"), float("inf")])
 def test_strokes_that_cannot_be(px: float) -> None:
     with pytest.raises(InputError, match="give 2 to 64 px for a result of 512 px"):
-        with_stroke(Recipe(), px, 300, 400)
+        with_stroke(Recipe(), px, 600, 800)
 
 
 def test_strength() -> None:

@@ -26,6 +26,7 @@ from optistyle.recipes import Recipe
     help="PNG, JPEG, WebP or TIFF.  [out.png]",
 )
 @options.force
+@options.strip
 @click.option("--alpha", type=float, default=1.0, help="Strength, 0 to 1.  [1]")
 @click.option(
     "--level-alpha",
@@ -41,7 +42,11 @@ from optistyle.recipes import Recipe
     metavar="|".join(COLOR_MODES),
     help="Keep the content's colours, by this method.",
 )
-@click.option("--size", default="512", help="Longer side in pixels, or original.  [512]")
+@click.option(
+    "--size",
+    default="auto",
+    help="Longer side in pixels, or original.  [512, or the photograph's where that is smaller]",
+)
 @click.option(
     "--weights",
     type=click.Path(path_type=Path),
@@ -55,6 +60,7 @@ def baseline(
     styles: tuple[Path, ...],
     output: Path,
     force: bool,
+    strip: bool | None,
     alpha: float,
     level_alpha: str | None,
     alpha_s: str | None,
@@ -100,7 +106,7 @@ def baseline(
         alpha=_strength(alpha, level_alpha, alpha_s, network.levels),
         original_colors=recipe.original_colors,
     )
-    pictures.write(output, painted)
+    pictures.write(output, painted.stripped() if strip else painted)
     click.echo(output)
 
 

@@ -15,7 +15,6 @@ import click
 
 from optistyle.cli.group import say
 from optistyle.cli.painting import (
-    Interrupts,
     Order,
     StoppedError,
     beside,
@@ -26,7 +25,8 @@ from optistyle.cli.painting import (
 )
 from optistyle.errors import InputError
 from optistyle.files import digest
-from optistyle.machine import torchrun
+from optistyle.machine import locks, torchrun
+from optistyle.machine.signals import Interrupts, code_of
 
 if TYPE_CHECKING:
     from optistyle.encoders.base import Encoder
@@ -93,32 +93,50 @@ def paint_all(
     for style in order.styles:
         pictures.read(style)
     order = replace(order, sources=(*order.sources, *contents), recipe=resolved(order.recipe))
-    todo, finished = _sorted(outputs_of(contents, folder), order, stroke)
-    encoder = load_encoder(order.recipe) if todo else None
-    folder.mkdir(parents=True, exist_ok=True)
-    if not order.quiet:
-        say(introduced)
-    painted = failed = 0
-    try:
-        for index, (content, target, resume) in enumerate(todo, 1):
-            opening: str | None = f"{index}/{len(todo)}: {content}"
-            if painted and not order.quiet:
-                say(str(opening))
-            if painted or order.quiet:  # the first picture's plan stands for all
-                opening = None
-            own = replace(order, resume=resume)
-            line = _attempt(content, target, own, stroke, encoder, opening)
-            painted, failed = painted + (line is not None), failed + (line is None)
-            if line is not None and not order.quiet:
-                click.echo(line)
-    except (KeyboardInterrupt, StoppedError):
+    with locks.held(folder):
+        todo, finished = _sorted(outputs_of(contents, folder), order, stroke)
+        encoder = load_encoder(order.recipe) if todo else None
+        folder.mkdir(parents=True, exist_ok=True)
+        if not order.quiet:
+            say(introduced)
+        painted, failed, code = _paint_each(todo, order, stroke, encoder)
+    if code:
         done = len(finished) + painted
         say(f"interrupted: {done} of {len(contents)} are finished; the same command goes on")
-        torchrun.end(130)
+        torchrun.end(code)
     if not order.quiet:
         say(f"{painted} painted, {len(finished)} finished before, {failed} failed")
     if failed:
         torchrun.end(1)
+
+
+def _paint_each(
+    todo: Sequence[tuple[Path, Path, bool]],
+    order: Order,
+    stroke: float | None,
+    encoder: Encoder | None,
+) -> tuple[int, int, int]:
+    """How many were painted, how many failed, and the exit code of an interruption, or 0."""
+    painted = failed = 0
+    try:
+        with Interrupts() as interrupts:
+            for index, (content, target, resume) in enumerate(todo, 1):
+                opening: str | None = f"{index}/{len(todo)}: {content}"
+                if painted and not order.quiet:
+                    say(str(opening))
+                if painted or order.quiet:  # the first picture's plan stands for all
+                    opening = None
+                own = replace(order, resume=resume)
+                line = _attempt(content, target, own, stroke, encoder, opening, interrupts)
+                painted, failed = painted + (line is not None), failed + (line is None)
+                if line is not None and not order.quiet:
+                    click.echo(line)
+                interrupts.release()
+    except KeyboardInterrupt as error:
+        return painted, failed, code_of(error)
+    except StoppedError as stopped:
+        return painted, failed, stopped.code
+    return painted, failed, 0
 
 
 def _attempt(
@@ -128,11 +146,12 @@ def _attempt(
     stroke: float | None,
     encoder: Encoder | None,
     opening: str | None,
+    interrupts: Interrupts,
 ) -> str | None:
     """Paint one content; say why, and return None, where that fails."""
     try:
-        with Interrupts() as interrupts:
-            order = replace(order, recipe=stroked(order.recipe, stroke, content))
+        order = replace(order, recipe=stroked(order.recipe, stroke, content))
+        with locks.held(beside(target)[0], str(target)):
             check(target, order)
             return paint(content, target, order, interrupts, encoder=encoder, opening=opening)
     except StoppedError:
@@ -181,7 +200,10 @@ def _sorted(
         if earlier is not None and target.exists() and not earlier.interrupted:
             with contextlib.suppress(InputError):  # an image that cannot be read fails later
                 recipe = stroked(order.recipe, stroke, content)
-                if earlier.matches(recipe, order.bits, digest(content), styles, order.extra):
+                same = earlier.matches(
+                    recipe, order.bits, digest(content), styles, order.extra, strip=order.strip
+                )
+                if same:
                     finished.append(target)
                     continue
         resume = checkpoint.exists() or (earlier is not None and earlier.interrupted)

@@ -10,6 +10,7 @@ import click
 
 from optistyle.cli.group import say
 from optistyle.errors import InputError
+from optistyle.machine.signals import Interrupts
 
 
 def _names(text: str) -> list[str]:
@@ -141,7 +142,9 @@ def compare(
         size=size,
         pattern=pattern,
     )
-    found = comparing.compare(todo, output, workers=workers, stream=None if quiet else sys.stderr)
+    stream = None if quiet else sys.stderr
+    with Interrupts():
+        found = comparing.compare(todo, output, workers=workers, stream=stream)
     if not quiet:
         click.echo(comparing.markdown(found))
         click.echo(output / comparing.PAGE)

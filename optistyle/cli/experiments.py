@@ -12,6 +12,7 @@ import click
 from optistyle.cli import options
 from optistyle.cli.options import Command, Option
 from optistyle.errors import InputError
+from optistyle.machine.signals import Interrupts
 
 
 @click.command()
@@ -30,7 +31,12 @@ from optistyle.errors import InputError
     metavar="FILE",
     help="A second figure: STYLE warped to CONTENT by every position's best and expected match.",
 )
-@click.option("--size", type=int, default=512, help="Longer side in pixels.  [512]")
+@options.force
+@click.option(
+    "--size",
+    type=int,
+    help="Longer side in pixels.  [512, or the photograph's where that is smaller]",
+)
 @click.option("--encoder", default="auto", help="As in run.  [auto]")
 @click.option("--weights", type=click.Path(path_type=Path), help="As in run.")
 @click.option("--device", default="auto", help="As in run.  [auto]")
@@ -41,7 +47,8 @@ def attention(
     layers: str,
     output: Path | None,
     warp: Path | None,
-    size: int,
+    force: bool,
+    size: int | None,
     encoder: str,
     weights: Path | None,
     device: str,
@@ -65,8 +72,11 @@ def attention(
     wanted = [path for path in (output, warp) if path is not None]
     for path in wanted:
         plots.check_writable(path, [content, style])
+    options.refuse_existing(wanted, force)
     network = encoders.load(encoder, file=weights, device=resolve(device))
-    explorer = explore.Explorer(content, style, list(parse(layers)), encoder=network, size=size)
+    explorer = explore.Explorer(
+        content, style, list(parse(layers)), encoder=network, size="auto" if size is None else size
+    )
     if output is not None:
         plots.save(explore.figure(explorer, places), output)
         for row in explorer.maps(places):
@@ -140,14 +150,15 @@ def ablate(
     if output is None:
         raise InputError("no output is given: name the folder with -o")
     changes = {setting: value for setting, value in given.items() if value is not None}
-    found = ablations.ablate(
-        ablation,
-        pairs,
-        output,
-        changes,
-        engine=engines.local(workers),
-        stream=None if quiet else sys.stderr,
-    )
+    with Interrupts():
+        found = ablations.ablate(
+            ablation,
+            pairs,
+            output,
+            changes,
+            engine=engines.local(workers),
+            stream=None if quiet else sys.stderr,
+        )
     if not quiet:
         click.echo(ablations.markdown(found.table))
         for path in filter(None, (found.figure, found.curves, found.summary.page)):
@@ -213,7 +224,9 @@ def sweep(
         if engine == "local"
         else engines.ray(address, threads=threads or 1, gpus=gpus)
     )
-    summary = sweeps.sweep(grids.read(grid), output, runner, stream=None if quiet else sys.stderr)
+    jobs = grids.read(grid)
+    with Interrupts():
+        summary = sweeps.sweep(jobs, output, runner, stream=None if quiet else sys.stderr)
     if not quiet:
         click.echo(
             f"{summary.page}  ({summary.made} made, {summary.kept} there already, "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import sys
 import warnings
@@ -14,12 +15,17 @@ import click
 from optistyle.errors import InputError, unknown
 from optistyle.machine import torchrun
 from optistyle.machine.ranks import LostError
+from optistyle.machine.signals import code_of
 
 
 def say(line: str) -> None:
-    """Write one line to stderr; of several ranks, only the leading one does."""
+    """Write one line to stderr; of several ranks, only the leading one does.
+
+    The work does not depend on a reader: a closed pipe or terminal is no error.
+    """
     if torchrun.leads():
-        print(f"optistyle: {line}", file=sys.stderr, flush=True)
+        with contextlib.suppress(OSError):
+            print(f"optistyle: {line}", file=sys.stderr, flush=True)
 
 
 @dataclass(frozen=True)
@@ -74,9 +80,9 @@ class Group(click.Group):
             say(str(error))
             torchrun.end(1)
         except (click.Abort, KeyboardInterrupt) as error:
-            kept = str(error.__cause__ or error)  # click raises Abort from what was raised here
-            say(f"interrupted: {kept}" if kept else "interrupted; nothing was written")
-            torchrun.end(130)
+            cause = error.__cause__ or error  # click raises Abort from what was raised here
+            say(f"interrupted: {cause}" if str(cause) else "interrupted; nothing was written")
+            torchrun.end(code_of(cause))
         except Exception:
             if torchrun.leads():
                 raise

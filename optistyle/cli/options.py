@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from optistyle.errors import InputError
+from optistyle.files import check_new
 from optistyle.recipes import STRENGTHS, Recipe, changed, settings, style_weight
 from optistyle.settings import Setting, spell
 
@@ -141,15 +142,19 @@ def refuse_both(option: str, others: Mapping[str, Any]) -> None:
 def refuse_existing(paths: Iterable[Path], force: bool) -> None:
     """Raise `InputError` where a file would be overwritten, unless ``--force`` was given."""
     for path in paths:
-        if path.exists() and not force:
-            raise InputError(
-                f"{path} exists already: choose another output with -o, or overwrite it with "
-                "--force"
-            )
+        if not force:
+            check_new(path)
 
 
 force = click.option(
     "--force", cls=Option, is_flag=True, common=True, help="Overwrite an existing output."
+)
+strip = click.option(
+    "--strip/--keep",
+    cls=Option,
+    default=None,
+    help="Whether to leave out the photograph's date, author and copyright. Its place is never "
+    "written.  [keep]",
 )
 strength = click.option(
     "--strength",

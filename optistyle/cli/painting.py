@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import json
-import signal
 import sys
 import tempfile
-import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
@@ -19,6 +17,7 @@ from optistyle.cli.options import refuse_existing
 from optistyle.errors import InputError
 from optistyle.machine import torchrun
 from optistyle.machine.ranks import ALONE, LostError, Ranks
+from optistyle.machine.signals import Interrupts, code_of
 from optistyle.recipes import Recipe, with_stroke
 
 if TYPE_CHECKING:
@@ -38,7 +37,7 @@ class Order:
     """What one call of ``optistyle run`` asks of each of its pictures.
 
     Attributes:
-        styles, recipe, bits: as given.
+        styles, recipe, bits: as given. strip: whether to leave out the photograph's notes.
         sources: files that no output may overwrite.
         resume: go on from a checkpoint. force: overwrite existing outputs.
         checkpoint_every: seconds. snapshot_every: iterations, or None.
@@ -61,6 +60,7 @@ class Order:
     earlier: Manifest | None = None
     plan: Mapping[str, Any] = field(default_factory=dict)
     losses: tuple[str, ...] = ()
+    strip: bool = False
     ranks: Ranks = ALONE
 
     @property
@@ -93,40 +93,6 @@ class StoppedError(Exception):
     def __init__(self, reason: str, code: int, kept: bool) -> None:
         super().__init__(reason)
         self.code, self.kept = code, kept
-
-
-class Interrupts:
-    """Ctrl-C raises `KeyboardInterrupt` once, and is ignored from then on: saving is not cut short.
-
-    After an interruption it stays ignored, for the process is about to end. It does nothing where
-    Ctrl-C is not for this process: in a background job, or in another thread than the main one.
-    """
-
-    def __enter__(self) -> Interrupts:
-        self._before = signal.getsignal(signal.SIGINT)
-        self._pressed = False
-        self._ours = (
-            threading.current_thread() is threading.main_thread()
-            and self._before is not signal.SIG_IGN
-        )
-        self._handle(self._press)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if not self._pressed:
-            self._handle(self._before)
-
-    def ignore(self) -> None:
-        self._handle(signal.SIG_IGN)
-
-    def _press(self, *_: object) -> None:
-        self._pressed = True
-        self.ignore()
-        raise KeyboardInterrupt
-
-    def _handle(self, handler: Any) -> None:
-        if self._ours:
-            signal.signal(signal.SIGINT, handler)
 
 
 def introduction(content: str, styles: Sequence[Path], recipe: Recipe) -> str:
@@ -175,6 +141,10 @@ def check(output: Path | None, order: Order) -> None:
             raise InputError(f"{path} would be overwritten, and is an input: choose another -o")
     if order.resume and (checkpoint.exists() or _unfinished(report)):
         return
+    if checkpoint.exists() and not (order.force or output.exists() or report.exists()):
+        raise InputError(
+            f"{checkpoint} is of an unfinished run: go on with --resume, or start over with --force"
+        )
     refuse_existing((output, report), order.force)
 
 
@@ -232,7 +202,7 @@ def paint(
         content: a file, or what stdin held.
         output: a file that `check` has passed, or None for stdout.
         order: the settings.
-        interrupts: of Ctrl-C, which ends the picture early.
+        interrupts: the signals that end the picture early.
         encoder: one that is loaded already.
         opening: what is said first, before the encoder and the plan; None says none of these. It
             waits until all input has been checked, so that an error is one line.
@@ -242,10 +212,8 @@ def paint(
 
     Raises:
         InputError: anything that cannot be used.
-        StoppedError: Ctrl-C, or a lost rank.
+        StoppedError: Ctrl-C or another signal, or a lost rank.
     """
-    import torch
-
     from optistyle.machine import heap
     from optistyle.run import Run
 
@@ -261,6 +229,38 @@ def paint(
     if job.encoder.device.type == "cpu":
         heap.keep()
     observers = _observers(job, output, order)
+    _open(job, output, order, opening)
+    loss: LostError | None = None
+    code = 0
+    try:
+        if opening is not None:
+            say(f"plan: {job.forecast()}")
+        job.finish(observers)
+        interrupts.hold()
+        result = job.result()
+        torchrun.leave()
+    except (KeyboardInterrupt, LostError) as error:
+        interrupts.hold()
+        if isinstance(error, LostError):
+            loss = error
+        code = 1 if loss else code_of(error)
+        torchrun.interrupt()
+        if not job.checkpoint.trace or output is None:  # there is no picture, or no place for it
+            raise StoppedError(str(loss or "interrupted"), code, False) from error
+        result = job.result()
+    if not torchrun.leads():
+        torchrun.end(code if result.interrupted else 0)
+    _write(job, result, output, order)
+    if result.interrupted:
+        raise StoppedError(str(loss or "interrupted"), code, True)
+    size = f"{result.picture.width}x{result.picture.height}"
+    return f"{'stdout' if output is None else output}  ({size}, {sum(result.seconds):.0f} s)"
+
+
+def _open(job: Run, output: Path | None, order: Order, opening: str | None) -> None:
+    """Go on from a checkpoint where one is asked for, and say what is about to be done."""
+    import torch
+
     checkpoint = None if output is None else beside(output)[1]
     fresh = order.resume and checkpoint is not None and not checkpoint.exists()
     if order.resume and checkpoint is not None and not fresh:
@@ -271,29 +271,6 @@ def paint(
         if fresh:
             say(f"no checkpoint {checkpoint}: starting from the beginning")
         _announce(job, order)
-    loss: LostError | None = None
-    try:
-        if opening is not None:
-            say(f"plan: {job.forecast()}")
-        job.finish(observers)
-        interrupts.ignore()
-        result = job.result()
-        torchrun.leave()
-    except (KeyboardInterrupt, LostError) as error:
-        interrupts.ignore()
-        if isinstance(error, LostError):
-            loss = error
-        torchrun.interrupt()
-        if not job.checkpoint.trace or output is None:  # there is no picture, or no place for it
-            raise StoppedError(str(loss or "interrupted"), 1 if loss else 130, False) from error
-        result = job.result()
-    if not torchrun.leads():
-        torchrun.end(0 if not result.interrupted else 1 if loss else 130)
-    _write(job, result, output, order)
-    if result.interrupted:
-        raise StoppedError(str(loss or "interrupted"), 1 if loss else 130, True)
-    size = f"{result.picture.width}x{result.picture.height}"
-    return f"{'stdout' if output is None else output}  ({size}, {sum(result.seconds):.0f} s)"
 
 
 def _announce(job: Run, order: Order) -> None:
@@ -314,7 +291,11 @@ def _observers(job: Run, output: Path | None, order: Order) -> list[Any]:
     observers: list[Observer] = [] if order.quiet else [ProgressBar()]
     if output is not None and torchrun.leads():
         if order.snapshot_every is not None:
-            observers.append(Snapshots(output, order.snapshot_every, order.sources))
+            overwrite = order.force or order.resume
+            every, sources = order.snapshot_every, order.sources
+            observers.append(
+                Snapshots(output, every, sources, overwrite=overwrite, strip=order.strip)
+            )
         observers.append(Checkpoints(beside(output)[1], job.identity, order.checkpoint_every))
     return observers
 
@@ -323,17 +304,25 @@ def _write(job: Run, result: Result, output: Path | None, order: Order) -> None:
     from optistyle import files, pictures
     from optistyle.run.checkpoint import Checkpoint
 
+    picture = result.picture.stripped() if order.strip else result.picture
     if output is None:
-        data = pictures.encode(result.picture, "PNG", bits=order.bits)
+        data = pictures.encode(picture, "PNG", bits=order.bits)
         try:
             sys.stdout.buffer.write(data)
             sys.stdout.buffer.flush()
+        except BrokenPipeError:
+            raise  # whoever reads has seen enough: click ends quietly
         except OSError as error:
             raise InputError(f"stdout cannot be written: {error.strerror}") from error
         return
     report, checkpoint = beside(output)
-    result.save(output, bits=order.bits)
-    record = {"output": output.name, "bits": order.bits, **result.manifest()}
+    pictures.write(output, picture, bits=order.bits)
+    record = {
+        "output": output.name,
+        "bits": order.bits,
+        "strip": order.strip,
+        **result.manifest(),
+    }
     record["recipe"] |= {name: getattr(order.recipe, name) for name in order.plan}
     files.write_whole(report.resolve(), json.dumps(record, indent=1).encode())
     if result.interrupted:

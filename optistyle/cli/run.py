@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import warnings
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,9 +17,9 @@ from optistyle.cli.batch import files_of, paint_all
 from optistyle.cli.group import say
 from optistyle.cli.options import Command, Option
 from optistyle.cli.painting import (
-    Interrupts,
     Order,
     StoppedError,
+    beside,
     check,
     from_stdin,
     introduction,
@@ -26,7 +27,9 @@ from optistyle.cli.painting import (
     stroked,
 )
 from optistyle.errors import InputError
-from optistyle.machine import torchrun
+from optistyle.files import check_name
+from optistyle.machine import locks, torchrun
+from optistyle.machine.signals import Interrupts
 from optistyle.published import preset
 from optistyle.recipes import Recipe
 
@@ -71,6 +74,7 @@ _STREAM = "-"
     help="Go on from this output's checkpoint, if there is one.",
 )
 @click.option("--bits", cls=Option, type=int, help="8, or 16 for PNG and TIFF.  [8]")
+@options.strip
 @click.option(
     "--loss",
     "losses",
@@ -117,6 +121,7 @@ def run(
     manifest: Path | None,
     resume: bool,
     bits: int | None,
+    strip: bool | None,
     losses: tuple[str, ...],
     checkpoint_every: float,
     snapshot_every: int | None,
@@ -156,12 +161,14 @@ def run(
         styles = styles or tuple(earlier.styles())
         output = output or f"{earlier.path.stem}-again{earlier.suffix}"
         bits = earlier.bits if bits is None else bits
+        strip = earlier.strip if strip is None else strip
     if content is None or not styles:
         raise InputError("give a CONTENT image and one or more STYLE images (or --from JSON)")
     order = Order(
         styles=styles,
         recipe=recipe,
         bits=8 if bits is None else bits,
+        strip=bool(strip),
         sources=(*styles, *_files(recipe), *([] if manifest is None else [manifest])),
         resume=resume,
         force=force,
@@ -196,9 +203,11 @@ def _run_one(
         _check_stdout(order)
     if content != _STREAM:
         order = replace(order, sources=(*order.sources, Path(content)))
+    stopped: StoppedError | None = None
     with (
         torchrun.group(order.recipe.device, rank_timeout) as ranks,
         Interrupts() as interrupts,
+        _lock(target),
     ):
         if torchrun.leads():
             check(target, order)
@@ -208,12 +217,21 @@ def _run_one(
         opening = None if order.quiet else introduction(name, order.styles, order.recipe)
         try:
             line = paint(picture, target, order, interrupts, opening=opening)
-        except StoppedError as stopped:
-            kept = f": {target} holds the picture so far; --resume goes on"
-            say(f"{stopped}{kept if stopped.kept else '; nothing was written'}")
-            torchrun.end(stopped.code)
+        except StoppedError as error:
+            stopped = error
+    if stopped is not None:
+        kept = f": {target} holds the picture so far; --resume goes on"
+        say(f"{stopped}{kept if stopped.kept else '; nothing was written'}")
+        torchrun.end(stopped.code)
     if not order.quiet:
         click.echo(line, err=target is None)
+
+
+def _lock(target: Path | None) -> AbstractContextManager[None]:
+    """The lock of an output; its .json, which pictures of other formats share, stands for it."""
+    if target is None or not torchrun.leads():
+        return nullcontext()
+    return locks.held(beside(check_name(target))[0], str(target))
 
 
 def _check_stdout(order: Order) -> None:

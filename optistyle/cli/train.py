@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +13,10 @@ import click
 
 from optistyle.choices import TRAINABLE
 from optistyle.cli.group import Group
+from optistyle.cli.options import refuse_existing
 from optistyle.errors import InputError
+from optistyle.machine import locks
+from optistyle.machine.signals import Interrupts
 
 if TYPE_CHECKING:
     from optistyle.training.feed_forward import Settings
@@ -56,6 +60,7 @@ def _training(output: str, work: str) -> Callable[[Callable[..., None]], Callabl
             default=Path(output),
             help=f"The weights.  [{output}]",
         ),
+        click.option("--force", is_flag=True, help="Overwrite existing weights."),
         click.option(
             "--work",
             type=click.Path(path_type=Path),
@@ -87,6 +92,7 @@ def _training(output: str, work: str) -> Callable[[Callable[..., None]], Callabl
 def slim(
     folders: tuple[Path, ...],
     output: Path,
+    force: bool,
     work: Path,
     held_out: tuple[Path, ...],
     steps: int | None,
@@ -98,14 +104,28 @@ def slim(
     from optistyle.training.slim import Settings, distil, save
 
     files.check_place(output)
+    refuse_existing([output], force)
     settings = Settings(seed=seed)
     if steps is not None:
         if steps < 1:
             raise InputError(f"steps is {steps}; it must be 1 or more")
         settings = replace(settings, steps=steps)
     _speak()
-    save(distil(load("vgg19"), folders, work, settings=settings, held_out=held_out), output)
+    with _training_in(work):
+        save(distil(load("vgg19"), folders, work, settings=settings, held_out=held_out), output)
     click.echo(output)
+
+
+@contextlib.contextmanager
+def _training_in(work: Path) -> Iterator[None]:
+    """Hold the training's folder, and say at a signal what is left of the training."""
+    with locks.held(work), Interrupts():
+        try:
+            yield
+        except KeyboardInterrupt as error:
+            if (work / "checkpoint.pt").exists():
+                error.args = (f"{work} holds the last checkpoint; the same command goes on",)
+            raise
 
 
 def _speak() -> None:
@@ -183,6 +203,7 @@ def _train(
     styles: tuple[Path, ...],
     held_out: tuple[Path, ...],
     output: Path,
+    force: bool,
     work: Path,
     encoder: str,
     start: Path | None,
@@ -195,6 +216,7 @@ def _train(
     from optistyle.training import feed_forward as training
 
     files.check_place(output)
+    refuse_existing([output], force)
     chosen = {key: value for key, value in given.items() if value is not None}
     if start is not None:
         chosen.setdefault("warm_up_steps", 0)
@@ -215,7 +237,8 @@ def _train(
     if style_weight is not None:
         model.style_weight = style_weight
     sources = () if one_style else styles
-    training.train(model, contents, sources, work, settings, held_out=held_out)
+    with _training_in(work):
+        training.train(model, contents, sources, work, settings, held_out=held_out)
     notes = {
         "steps": settings.steps,
         "batch": settings.batch,

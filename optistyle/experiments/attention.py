@@ -24,6 +24,7 @@ from optistyle.errors import InputError, unknown
 from optistyle.losses.attention import pairing
 from optistyle.losses.base import Reference
 from optistyle.pictures import Picture, plots
+from optistyle.recipes import USUAL_SIZE
 from optistyle.run import ImageLike, as_picture
 from optistyle.settings import Layers, Whole
 from optistyle.sizes import LARGEST, SMALLEST
@@ -91,7 +92,8 @@ class Explorer:
         style: likewise.
         layers: names of layers, or one text as in ``relu3_1,relu4_1``.
         encoder: as `encoders.load` returns it; by default the slim one.
-        size: longer side in px to which the content is resized; the style gets as many pixels.
+        size: longer side in px to which the content is resized; ``auto`` is 512, or the content's
+            where that is smaller. The style gets as many pixels.
 
     Raises:
         InputError: an unknown layer, a size out of range, an encoder or an image of another type,
@@ -105,16 +107,18 @@ class Explorer:
         layers: Sequence[str] | str = LAYERS,
         *,
         encoder: Encoder | None = None,
-        size: int = 512,
+        size: int | str = "auto",
     ) -> None:
         self.layers = tuple(Layers().check("layers", layers))
-        Whole(SMALLEST, LARGEST, unit="px").check("size", size)
+        size = Whole(SMALLEST, LARGEST, ("auto",), unit="px").check("size", size)
         if encoder is not None and not callable(encoder):
             raise InputError(
                 f"the encoder is {encoder!r}; give what encoders.load returns, or none"
             )
         self.content, self.style = as_picture(content), as_picture(style)
         encoder = encoder or load("slim")
+        if isinstance(size, str):
+            size = min(USUAL_SIZE, max(self.content.height, self.content.width))
         small = sizes.fit_longer_side(self.content.height, self.content.width, size)
         area = sizes.fit_area(self.style.height, self.style.width, math.prod(small))
         with torch.no_grad():

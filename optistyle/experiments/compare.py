@@ -3,6 +3,7 @@
 .. code-block:: text
 
     report/
+        compare.json                                              marks the folder as ours
         pictures/METHOD-0a1b2c3d4e/CONTENT__STYLE-0a1b2c3d.png    what was painted here
         rows/METHOD-0a1b2c3d4e/CONTENT__STYLE-0a1b2c3d.json       its metrics: the pair is done
         results.parquet (or .csv), means.md, findings.json
@@ -39,7 +40,7 @@ from optistyle.experiments.findings import Comparison, findings
 from optistyle.experiments.judging import judge
 from optistyle.experiments.naming import labels
 from optistyle.experiments.processes import Lost, Report
-from optistyle.machine import devices
+from optistyle.machine import devices, locks
 from optistyle.pictures import Picture
 from optistyle.recipes import Recipe
 from optistyle.run import load_encoder, resolved, stylize
@@ -60,6 +61,9 @@ __all__ = [
     "markdown",
     "pairs_of",
 ]
+
+#: Marks a folder as a comparison's.
+_OWNER = "compare.json"
 
 _log = logging.getLogger(__name__)
 
@@ -89,13 +93,19 @@ def compare(
     """
     if workers is not None and workers < 1:
         raise InputError(f"workers is {workers}; give 1 or more")
+    with locks.held(output):
+        return _compare(todo, output, workers, stream)
+
+
+def _compare(
+    todo: Sequence[Case], output: Path, workers: int | None, stream: TextIO | None
+) -> Comparison:
     rows = {case: row for case in todo if (row := done(case)) is not None}
     left = [case for case in todo if case not in rows]
     _check_needs({name for case in left for name in case.names})
     _log.info("%d of %d pictures are done; %d to do", len(rows), len(todo), len(left))
+    _claim(output)
     try:
-        output.mkdir(parents=True, exist_ok=True)
-        files.check_place(output / PAGE)
         with (
             tqdm(
                 total=len(todo),
@@ -113,12 +123,24 @@ def compare(
         compare_report.write(result, todo, output)
     except OSError as error:
         raise InputError(f"{output} cannot be written: {error.strerror or error}") from error
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as error:  # its kind says which signal it was
         kept = sum(done(case) is not None for case in todo)
-        raise KeyboardInterrupt(
-            f"{kept} of {len(todo)} pictures are done and kept: start it again"
-        ) from None
+        error.args = (f"{kept} of {len(todo)} pictures are done and kept: start it again",)
+        raise
     return result
+
+
+def _claim(output: Path) -> None:
+    """Mark the folder as a comparison's; `InputError` where it holds other things."""
+    ours = [output / name for name in (_OWNER, "findings.json", "rows")]
+    try:
+        if not any(path.exists() for path in ours) and output.is_dir() and any(output.iterdir()):
+            raise InputError(f"{output} is not empty, and not a comparison's: choose another -o")
+        output.mkdir(parents=True, exist_ok=True)
+        files.check_place(output / PAGE)
+        files.write_whole(output.resolve() / _OWNER, b"{}")
+    except OSError as error:
+        raise InputError(f"{output} cannot be written: {error.strerror or error}") from error
 
 
 def _labelled(todo: Sequence[Case], rows: Mapping[Case, dict[str, Any]]) -> list[dict[str, Any]]:

@@ -53,8 +53,8 @@ def spread(
     """Perform every item in one of several processes, and yield whatever they report.
 
     A process that dies is replaced, and its item is tried again, `ATTEMPTS` times in all. The
-    processes ignore Ctrl-C, which is for the caller; they end when the iterator is closed and when
-    the calling process ends, even by SIGKILL.
+    processes ignore Ctrl-C and SIGHUP, which are for the caller; they end when the iterator is
+    closed and when the calling process ends, even by SIGKILL.
 
     Args:
         perform: a function of a module, which may raise nothing. It gets an item and a function
@@ -129,7 +129,9 @@ class _Process(Generic[Item]):
 
 def _serve(perform: Callable[[Item, Report], object], connection: Connection, threads: int) -> None:
     """Receive items; send shares and one result for each; until the pipe is closed."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for name in ("SIGINT", "SIGHUP"):  # the caller decides, and ends this process
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
     torch.set_num_threads(threads)
     heap.keep()
     parent = multiprocessing.parent_process()

@@ -29,6 +29,7 @@ from optistyle.experiments.grid import Job
 from optistyle.experiments.naming import printable
 from optistyle.experiments.runs import finished
 from optistyle.experiments.work import Failure, Outcome, Worker
+from optistyle.machine import locks
 
 _OWNER = "sweep.json"
 
@@ -77,9 +78,16 @@ def sweep(
         stream: where progress is printed; None prints nothing.
 
     Raises:
-        InputError: the folder holds other things, or cannot be written.
+        InputError: the folder holds other things, cannot be written, or another process writes it.
         KeyboardInterrupt: Ctrl-C; its message says how many jobs are finished.
     """
+    with locks.held(output):
+        return _sweep(jobs, output, engine, stream)
+
+
+def _sweep(
+    jobs: Sequence[Job], output: Path, engine: Engine | None, stream: TextIO | None
+) -> Summary:
     _claim(output, jobs)
     try:
         _measure_anew(jobs, output)
@@ -92,11 +100,10 @@ def sweep(
         results = report.table(rows, output)
         sheets = report.contact_sheets(jobs, folders, output / "sheet.jpg")
         page = report.page(jobs, rows, folders, output / "report.html")
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as error:  # its kind says which signal it was
         there = sum(finished(output / job.folder, job) is not None for job in jobs)
-        raise KeyboardInterrupt(
-            f"{there} of {len(jobs)} runs are done and kept: start it again"
-        ) from None
+        error.args = (f"{there} of {len(jobs)} runs are done and kept: start it again",)
+        raise
     except OSError as error:
         raise InputError(f"{output} cannot be written: {error.strerror or error}") from error
     failed = len(failures)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -49,6 +49,10 @@ class Picture:
             if part is not None and tuple(part.shape) != (1, channels, *size):
                 expected, got = (1, channels, *size), tuple(part.shape)
                 raise ValueError(f"expected a tensor of shape {expected}, got {got}")
+
+    def stripped(self) -> Picture:
+        """Return the picture without its notes."""
+        return replace(self, notes={})
 
     def _repr_png_(self) -> bytes:
         """Return the picture as the PNG that a notebook shows."""

@@ -36,7 +36,8 @@ def baseline(
         strength: how far from the photograph, in [0, 1]; or a mapping with one number for each
             level of the model.
         style_weights: relative share of each painting.
-        size: longer side of the result in pixels; ``auto`` is 512, ``original`` the photograph's.
+        size: longer side of the result in pixels; ``auto`` is 512, or the photograph's where
+            that is smaller; ``original`` is the photograph's.
         original_colors: as in `Recipe`.
         weights: published files to use in place of the packaged weights.
         device: as in `Recipe`.

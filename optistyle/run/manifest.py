@@ -29,7 +29,7 @@ class Manifest:
         plan: tile, history and kernels as they were chosen; by them alone it repeats to the bit.
         inputs: path and SHA-256 of the content, the styles, and the files that settings name.
         threads: the number it computed with.
-        bits, suffix: of the picture's file.
+        bits, suffix: of the picture's file. strip: whether it is without the photograph's notes.
         versions: of optistyle and its libraries.
         interrupted: whether the picture is unfinished.
         losses: the loss terms beside the recipe's, as they are recorded.
@@ -47,6 +47,7 @@ class Manifest:
     interrupted: bool
     losses: Mapping[str, Any]
     retunes: Sequence[Mapping[str, Any]]
+    strip: bool
 
     @property
     def extra(self) -> Terms:
@@ -89,6 +90,7 @@ class Manifest:
                 bool(record.get("interrupted", False)),
                 dict(record.get("extra") or {}),
                 list(record.get("retunes", ())),
+                bool(record.get("strip", False)),
             )
         except OSError as error:
             raise InputError(f"{path} cannot be read: {error.strerror}") from error
@@ -118,14 +120,21 @@ class Manifest:
         return replace(recipe, **files)
 
     def matches(
-        self, recipe: Recipe, bits: int, content: str, styles: Sequence[str], extra: Terms
+        self,
+        recipe: Recipe,
+        bits: int,
+        content: str,
+        styles: Sequence[str],
+        extra: Terms,
+        *,
+        strip: bool = False,
     ) -> bool:
         """Whether a run with these settings would give the picture that this one gave.
 
         Args:
             recipe: encoder and device resolved. Tile, history and kernels are not compared: by
                 them a picture differs by rounding only.
-            bits: of the file.
+            bits: of the file. strip: whether it is without the photograph's notes.
             content, styles: SHA-256.
             extra: loss terms beside the recipe's.
         """
@@ -143,7 +152,7 @@ class Manifest:
         return (
             _unplanned(self.recipe) == _unplanned(recipe)
             and recorded == hashes
-            and bits == self.bits
+            and (bits, strip) == (self.bits, self.strip)
             and self.losses == described(extra)
             and not self.retunes
             and self.versions.get("optistyle") == versions()["optistyle"]

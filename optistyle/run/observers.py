@@ -5,6 +5,7 @@ Observers read a run's state; they do not change it.
 
 from __future__ import annotations
 
+import contextlib
 import math
 import sys
 import time
@@ -19,7 +20,7 @@ from typing import TextIO
 from torch import Tensor
 from tqdm import tqdm
 
-from optistyle import pictures
+from optistyle import files, pictures
 from optistyle.errors import InputError
 from optistyle.pictures import Picture
 from optistyle.run.checkpoint import Checkpoint
@@ -195,14 +196,16 @@ class ProgressBar(Observer):
             )
 
     def _write(self, line: str) -> None:
-        if self._bar is not None:
-            self._bar.write(line, file=self._stream)
-        elif self._stream is not None:  # a process may be started without a stderr
-            print(line, file=self._stream, flush=True)
+        with contextlib.suppress(OSError):  # the run does not depend on a reader
+            if self._bar is not None:
+                self._bar.write(line, file=self._stream)
+            elif self._stream is not None:  # a process may be started without a stderr
+                print(line, file=self._stream, flush=True)
 
     def ended(self) -> None:
         if self._bar is not None:
-            self._bar.close()
+            with contextlib.suppress(OSError):
+                self._bar.close()
 
 
 def _in_notebook() -> bool:
@@ -224,12 +227,23 @@ class Snapshots(Observer):
         output: the file whose name and format they take.
         every: iterations between two, counted over all scales.
         inputs: files that none of them may overwrite.
+        overwrite: whether other files of their names may be overwritten.
+        strip: whether to leave out the photograph's date, author and copyright.
     """
 
-    def __init__(self, output: Path, every: int, inputs: Sequence[Path] = ()) -> None:
+    def __init__(
+        self,
+        output: Path,
+        every: int,
+        inputs: Sequence[Path] = (),
+        *,
+        overwrite: bool = True,
+        strip: bool = False,
+    ) -> None:
         if every < 1:
             raise InputError(f"snapshots every {every} iterations: it must be 1 or more")
         self._output, self._every, self._inputs = output, every, inputs
+        self._overwrite, self._strip = overwrite, strip
         self._writer = futures.ThreadPoolExecutor(1)
         self._writing: futures.Future[None] | None = None
 
@@ -239,7 +253,10 @@ class Snapshots(Observer):
     def started(self, schedule: Schedule) -> None:
         total = sum(iterations for _, iterations in schedule)
         for count in range(self._every, total + 1, self._every):
-            pictures.check_writable(self._path(count), inputs=self._inputs)
+            path = self._path(count)
+            pictures.check_writable(path, inputs=self._inputs)
+            if not self._overwrite:
+                files.check_new(path)
 
     def stepped(self, step: Step) -> None:
         count = step.count
@@ -248,7 +265,8 @@ class Snapshots(Observer):
             self._writing = self._writer.submit(self._write, self._path(count), step.picture)
 
     def _write(self, path: Path, picture: Callable[[], Picture]) -> None:
-        pictures.write(path, picture())
+        shown = picture()
+        pictures.write(path, shown.stripped() if self._strip else shown)
 
     def _wait(self) -> None:
         if self._writing is not None:

@@ -82,7 +82,10 @@ def _matching(
     """Seconds of attention at a layer of a picture of so many pixels."""
     channels, positions = demand.encoder.channels(layer), demand.positions(layer, pixels)
     device = demand.encoder.device
-    keys = torch.rand(1, min(_KEYS, 64 + int(positions)), channels, device=device)
+    # A generator of its own: the global one belongs to the caller.
+    generator = torch.Generator(device).manual_seed(0)
+    shape = 1, min(_KEYS, 64 + int(positions)), channels
+    keys = torch.rand(shape, device=device, generator=generator)
     queries = keys[:, :_QUERIES].contiguous()
     rate = took(lambda: gather(queries, keys, keys)) / (queries.shape[1] * keys.shape[1])
     looked_at = [positions * style for style in demand.styles]
