@@ -216,7 +216,7 @@ def test_the_second_run_on_an_output_is_refused(folder: Path, start: Start) -> N
     first.communicate()
     assert Path(".out.json.lock").exists()
     third = start(
-        *("run", "content.png", "style.png", *LONG[:-1], "2"),
+        *("run", "content.png", "style.png", *LONG[:-1], "2", "--force"),
     )
     assert third.communicate(timeout=100)[1]
     assert third.returncode == 0
