@@ -11,8 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import click
-
+from optistyle.cli.console import tell
 from optistyle.cli.group import say
 from optistyle.cli.painting import (
     Interrupts,
@@ -110,7 +109,7 @@ def paint_all(
             line = _attempt(content, target, own, stroke, encoder, opening)
             painted, failed = painted + (line is not None), failed + (line is None)
             if line is not None and not order.quiet:
-                click.echo(line)
+                tell(line)
     except (KeyboardInterrupt, StoppedError):
         done = len(finished) + painted
         say(f"interrupted: {done} of {len(contents)} are finished; the same command goes on")

@@ -11,6 +11,7 @@ from typing import Any
 
 import click
 
+from optistyle.cli.console import console
 from optistyle.errors import InputError, unknown
 from optistyle.machine import torchrun
 from optistyle.machine.ranks import LostError
@@ -59,6 +60,10 @@ class Group(click.Group):
         self._lazy, self._alone = lazy or {}, alone
 
     def main(self, *args: Any, **kwargs: Any) -> Any:
+        with console():
+            self._main(*args, **kwargs)
+
+    def _main(self, *args: Any, **kwargs: Any) -> Any:
         try:
             with warnings.catch_warnings():
                 warnings.showwarning = lambda message, *_, **__: say(str(message))

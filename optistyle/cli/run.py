@@ -13,6 +13,7 @@ import click
 
 from optistyle.cli import options
 from optistyle.cli.batch import files_of, paint_all
+from optistyle.cli.console import is_closed, tell
 from optistyle.cli.group import say
 from optistyle.cli.options import Command, Option
 from optistyle.cli.painting import (
@@ -213,12 +214,17 @@ def _run_one(
             say(f"{stopped}{kept if stopped.kept else '; nothing was written'}")
             torchrun.end(stopped.code)
     if not order.quiet:
-        click.echo(line, err=target is None)
+        if target is None:
+            click.echo(line, err=True)
+        else:
+            tell(line)
 
 
 def _check_stdout(order: Order) -> None:
     if order.resume or order.snapshot_every is not None:
         raise InputError("-o - writes the finished PNG only: leave out --resume, --snapshot-every")
+    if is_closed(sys.stdout):
+        raise InputError("-o - writes a PNG to stdout, which is closed: name a file")
     if sys.stdout.isatty():
         raise InputError("-o - writes a PNG to stdout, which is a terminal: send it to a file")
 
