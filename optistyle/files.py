@@ -13,6 +13,9 @@ from optistyle.errors import InputError
 
 AnyPath = str | os.PathLike[str]
 
+#: The most bytes of a file's name, on nearly every file system.
+LONGEST = 255
+
 
 def write_whole(path: Path, data: bytes) -> None:
     """Write a file whole or not at all: under another name in its folder, then moved."""
@@ -23,6 +26,29 @@ def write_whole(path: Path, data: bytes) -> None:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def fitted(stem: str, ending: str = "") -> str:
+    """``stem + ending`` as the name of a file, of at most `LONGEST` bytes.
+
+    Where it would be longer, a part of the stem's SHA-256 takes the place of the stem's end, so
+    that different stems still give different names.
+
+    Args:
+        stem: for example the name of another file.
+        ending: kept whole.
+
+    >>> fitted("picture", ".json")
+    'picture.json'
+    >>> fitted("a" * 255, ".json")[-17:]
+    'aaa-b0f3323e.json'
+    """
+    if len(os.fsencode(stem + ending)) <= LONGEST:
+        return stem + ending
+    ending = f"-{hashlib.sha256(os.fsencode(stem)).hexdigest()[:8]}{ending}"
+    while len(os.fsencode(stem + ending)) > LONGEST:
+        stem = stem[:-1]
+    return stem + ending
 
 
 def check_name(path: AnyPath) -> Path:

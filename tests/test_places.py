@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
-from commands import FAST
+from click.testing import CliRunner
+from commands import FAST, optistyle, paint
+
+from optistyle.cli import main
+from optistyle.files import LONGEST
 
 #: A name that is not UTF-8.
 LATIN = os.fsdecode(b"caf\xe9.png")
@@ -83,3 +88,101 @@ def test_a_picture_to_a_closed_stdout_is_not_begun(folder: Path) -> None:
     assert (
         result.stderr == b"optistyle: -o - writes a PNG to stdout, which is closed: name a file\n"
     )
+
+
+@pytest.fixture
+def latin(folder: Path) -> Path:
+    """A copy of the content under a name that is not UTF-8."""
+    try:
+        shutil.copy("content.png", LATIN)
+    except OSError:
+        pytest.skip("this file system takes UTF-8 only")
+    return Path(LATIN)
+
+
+@pytest.mark.parametrize(("charset", "name"), [("utf-8", "\\udce9"), ("ascii", "?")])
+def test_run_prints_names_that_no_encoding_holds(latin: Path, charset: str, name: str) -> None:
+    """The .json holds them so that they can be read back."""
+    output = os.fsdecode(b"\xe9.png")
+    arguments = ["run", LATIN, "style.png", *FAST, "-o", output]
+    result = CliRunner(charset=charset).invoke(main, arguments)
+    assert result.exit_code == 0, result.output
+    assert result.stdout.startswith(f"{name}.png  (32x21, ")
+    assert "painting caf\\udce9.png in the style of style.png" in result.stderr
+    record = json.loads(Path(output).with_suffix(".json").read_text())
+    assert record["output"] == output
+    assert record["inputs"]["content"]["path"] == str(latin.absolute())
+    again = CliRunner(charset=charset).invoke(
+        main, ["run", "--from", str(Path(output).with_suffix(".json"))]
+    )
+    assert again.exit_code == 0, again.output
+    assert again.stdout.startswith(f"{name}-again.png  (32x21, ")
+
+
+COMMANDS = {
+    "sweep": ["sweep", "grid.toml", "-o", "out"],
+    "compare": [
+        *("compare", "contents", "styles", "--outputs", "there=there", "-o", "out"),
+        *("--metrics", "ssim"),
+    ],
+    "attention": [
+        *("attention", LATIN, "style.png", "--point", "3,3", "-o", os.fsdecode(b"\xe9.png")),
+        *("--encoder", "slim", "--size", "64"),
+    ],
+    "baseline": [
+        *("baseline", "adain", LATIN, "style.png", "--size", "64"),
+        *("-o", os.fsdecode(b"\xe9.png")),
+    ],
+    "evaluate": ["evaluate", LATIN, "--content", LATIN, "--style", LATIN, "--metrics", "ssim"],
+    "folder": ["run", "contents", "style.png", *FAST, "-o", "out"],
+    "refused": ["run", os.fsdecode(b"\xe9.png"), "style.png", "-o", os.fsdecode(b"\xea.png")],
+}
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_takes_names_that_are_not_utf_8(
+    latin: Path, folder: Path, command: str
+) -> None:
+    for place in ("contents", "styles", "there"):
+        (folder / place).mkdir()
+        name = LATIN if place != "there" else f"{Path(LATIN).stem}_{LATIN}"
+        shutil.copy("style.png", f"{place}/{name}")
+    (folder / "grid.toml").write_text(
+        'contents = ["contents/*"]\nstyles = ["styles/*"]\n[settings]\nencoder = "slim"\n'
+        'device = "cpu"\nsize = 32\niterations = 2\n'
+    )
+    result = CliRunner(charset="ascii").invoke(main, COMMANDS[command])
+    assert isinstance(result.exception, SystemExit | None), result.exception
+    assert result.exit_code == (2 if command == "refused" else 0), result.output
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["run", "--help-all"], ["evaluate", "--help"]])
+def test_help_is_printed_in_every_encoding(arguments: list[str]) -> None:
+    result = CliRunner(charset="ascii").invoke(main, arguments)
+    assert result.exit_code == 0
+    assert "Usage" in result.stdout
+    assert "\\" not in result.stdout
+
+
+def test_names_as_long_as_a_disk_takes(folder: Path) -> None:
+    """What is written beside an output has a shorter name where it needs one, an own one each."""
+    for letter in "ab":
+        output = folder / f"{'x' * 250}{letter}.png"
+        arguments = ("-o", str(output), "--snapshot-every", "1", "--checkpoint-every", "0")
+        assert paint(*arguments).exit_code == 0
+    pictures, reports = sorted(folder.glob("x*.png")), sorted(folder.glob("x*.json"))
+    assert len(pictures) == 6
+    assert len(reports) == 2
+    assert all(len(path.name) <= LONGEST for path in (*pictures, *reports))
+    (report,) = {x for x in reports if json.loads(x.read_text())["output"] == output.name}
+    assert optistyle("run", "--from", str(report)).exit_code == 0
+
+
+def test_folders_and_sweeps_of_long_names(folder: Path) -> None:
+    for place in ("contents", "styles"):
+        (folder / place).mkdir()
+        shutil.copy("style.png", f"{place}/{'é' * 125}.png")
+    result = optistyle("run", "contents", f"styles/{'é' * 125}.png", *FAST, "-o", "out")
+    assert result.exit_code == 0, result.output
+    assert (folder / "out" / f"{'é' * 125}.png").is_file()
+    assert len([*(folder / "out").iterdir()]) == 2

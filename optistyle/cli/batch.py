@@ -24,7 +24,7 @@ from optistyle.cli.painting import (
     stroked,
 )
 from optistyle.errors import InputError
-from optistyle.files import digest
+from optistyle.files import digest, fitted
 from optistyle.machine import torchrun
 
 if TYPE_CHECKING:
@@ -63,12 +63,14 @@ def outputs_of(contents: Sequence[Path], folder: Path) -> dict[Path, Path]:
     Names that differ in case only collide too, for some disks take them for the same.
     """
     stems = Counter(path.stem.casefold() for path in contents)
-    return {
-        path: folder / f"{path.stem}-{digest(path)[:8]}.png"
-        if stems[path.stem.casefold()] > 1
-        else folder / f"{path.stem}.png"
-        for path in contents
-    }
+    outputs = {}
+    for path in contents:
+        ending = ".png"
+        if stems[path.stem.casefold()] > 1:
+            with contextlib.suppress(InputError):  # a file that cannot be read fails later
+                ending = f"-{digest(path)[:8]}.png"
+        outputs[path] = folder / fitted(path.stem, ending)
+    return outputs
 
 
 def paint_all(

@@ -78,6 +78,9 @@ class Group(click.Group):
         except FloatingPointError as error:
             say(str(error))
             torchrun.end(1)
+        except OSError as error:  # of a disk or a device, rather than of this program
+            say(f"{error.filename}: {error.strerror}" if error.filename else str(error))
+            torchrun.end(1)
         except (click.Abort, KeyboardInterrupt) as error:
             kept = str(error.__cause__ or error)  # click raises Abort from what was raised here
             say(f"interrupted: {kept}" if kept else "interrupted; nothing was written")

@@ -27,6 +27,7 @@ from optistyle.cli.painting import (
     stroked,
 )
 from optistyle.errors import InputError
+from optistyle.files import fitted
 from optistyle.machine import torchrun
 from optistyle.published import preset
 from optistyle.recipes import Recipe
@@ -155,7 +156,7 @@ def run(
         recipe = earlier.located(recipe, given)
         content = content or str(earlier.input("content"))
         styles = styles or tuple(earlier.styles())
-        output = output or f"{earlier.path.stem}-again{earlier.suffix}"
+        output = output or fitted(earlier.path.stem, f"-again{earlier.suffix}")
         bits = earlier.bits if bits is None else bits
     if content is None or not styles:
         raise InputError("give a CONTENT image and one or more STYLE images (or --from JSON)")
