@@ -9,6 +9,8 @@ import secrets
 from collections.abc import Iterable
 from pathlib import Path
 
+import platformdirs
+
 from optistyle.errors import InputError
 
 AnyPath = str | os.PathLike[str]
@@ -98,6 +100,16 @@ def check_place(path: AnyPath, inputs: Iterable[AnyPath] = ()) -> None:
     for source in inputs:
         if os.path.exists(path) and os.path.exists(source) and path.samefile(source):
             raise InputError(f"{path} is the input {source} as well: choose another output")
+
+
+def cache() -> Path | None:
+    """The folder of what is remembered from run to run; None for a user without a home."""
+    try:
+        folder = Path(platformdirs.user_cache_dir("optistyle"))
+    except RuntimeError:
+        return None
+    # Older versions of platformdirs return a home that is not known as it is spelled.
+    return folder if folder.is_absolute() else None
 
 
 def _shortened(name: str) -> str:

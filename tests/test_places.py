@@ -10,9 +10,11 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
 from commands import FAST, optistyle, paint
+from PIL import Image
 
 from optistyle.cli import main
 from optistyle.files import LONGEST
@@ -186,3 +188,53 @@ def test_folders_and_sweeps_of_long_names(folder: Path) -> None:
     assert result.exit_code == 0, result.output
     assert (folder / "out" / f"{'é' * 125}.png").is_file()
     assert len([*(folder / "out").iterdir()]) == 2
+
+
+#: Starts a command as a user without a passwd entry and a home, who may read everything.
+NOBODY = ("setpriv", "--reuid", "12345", "--regid", "12345", "--clear-groups")
+READING = ("--inh-caps", "+dac_read_search", "--ambient-caps", "+dac_read_search")
+
+
+@pytest.mark.parametrize(
+    ("command", "home"),
+    [("run", None), ("evaluate", None), ("run", "/"), ("run", "relative"), ("info", None)],
+)
+def test_a_user_without_a_name_and_a_home(folder: Path, command: str, home: str | None) -> None:
+    as_nobody = [*NOBODY, *READING]
+    can = sys.platform == "linux" and os.geteuid() == 0 and shutil.which("setpriv")
+    if not can or subprocess.run([*as_nobody, "true"], capture_output=True).returncode:
+        pytest.skip("users cannot be changed here")
+    folder.chmod(0o777)
+    for parent in folder.parents[:3]:
+        parent.chmod(parent.stat().st_mode | 0o055)
+    arguments = {
+        "run": ["run", "content.png", "style.png", *FAST],
+        "evaluate": [
+            *("evaluate", "content.png", "--content", "content.png", "--style", "style.png"),
+            *("--metrics", "ssim"),
+        ],
+        "info": ["info"],
+    }[command]
+    nameless = dict.fromkeys(("USER", "LOGNAME", "LNAME", "USERNAME", "XDG_CACHE_HOME"))
+    result = started(*arguments, under=tuple(as_nobody), HOME=home, **nameless)
+    assert result.returncode == 0, result.stderr
+    assert not (folder / "~").exists()
+
+
+def test_a_folder_with_pictures_that_cannot_be_written(folder: Path) -> None:
+    """The others are painted, also where two names collide and one cannot be read."""
+    (folder / "contents").mkdir()
+    noise = np.random.default_rng(0).integers(0, 256, (300, 300, 3), np.uint8)
+    Image.fromarray(noise).save("contents/a.png")
+    shutil.copy("content.png", "contents/b.png")
+    shutil.copy("content.png", "contents/B.jpg")
+    result = started(
+        *("run", "contents", "style.png", *FAST[:4], "--size", "original", "-o", "out"),
+        *("--iterations", "1", "--scales", "single"),
+        under=("sh", "-c", 'ulimit -f 100; exec "$@"', "sh"),  # a full disk fails in the same place
+    )
+    lines = result.stderr.decode().splitlines()
+    assert result.returncode == 1, lines
+    assert lines[-1] == "optistyle: 2 painted, 0 finished before, 1 failed"
+    assert any("a.png cannot be written: File too large" in line for line in lines)
+    assert len([*(folder / "out").glob("*.png")]) == 2

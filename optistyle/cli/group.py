@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import getpass
 import importlib
+import os
 import sys
+import tempfile
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -21,6 +24,16 @@ def say(line: str) -> None:
     """Write one line to stderr; of several ranks, only the leading one does."""
     if torchrun.leads():
         print(f"optistyle: {line}", file=sys.stderr, flush=True)
+
+
+def _without_a_name() -> None:
+    """Name the cache of torch's compiler, whose import fails for a user without a name."""
+    try:
+        getpass.getuser()
+    except (KeyError, OSError, ImportError):
+        os.environ.setdefault(
+            "TORCHINDUCTOR_CACHE_DIR", os.path.join(tempfile.gettempdir(), "torchinductor")
+        )
 
 
 @dataclass(frozen=True)
@@ -60,6 +73,7 @@ class Group(click.Group):
         self._lazy, self._alone = lazy or {}, alone
 
     def main(self, *args: Any, **kwargs: Any) -> Any:
+        _without_a_name()
         with console():
             self._main(*args, **kwargs)
 
