@@ -9,9 +9,14 @@ import secrets
 from collections.abc import Iterable
 from pathlib import Path
 
+import platformdirs
+
 from optistyle.errors import InputError
 
 AnyPath = str | os.PathLike[str]
+
+#: The most bytes of a file's name, on nearly every file system.
+LONGEST = 255
 
 
 def write_whole(path: Path, data: bytes) -> None:
@@ -23,6 +28,29 @@ def write_whole(path: Path, data: bytes) -> None:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def fitted(stem: str, ending: str = "") -> str:
+    """``stem + ending`` as the name of a file, of at most `LONGEST` bytes.
+
+    Where it would be longer, a part of the stem's SHA-256 takes the place of the stem's end, so
+    that different stems still give different names.
+
+    Args:
+        stem: for example the name of another file.
+        ending: kept whole.
+
+    >>> fitted("picture", ".json")
+    'picture.json'
+    >>> fitted("a" * 255, ".json")[-17:]
+    'aaa-b0f3323e.json'
+    """
+    if len(os.fsencode(stem + ending)) <= LONGEST:
+        return stem + ending
+    ending = f"-{hashlib.sha256(os.fsencode(stem)).hexdigest()[:8]}{ending}"
+    while len(os.fsencode(stem + ending)) > LONGEST:
+        stem = stem[:-1]
+    return stem + ending
 
 
 def check_name(path: AnyPath) -> Path:
@@ -84,6 +112,16 @@ def check_new(path: AnyPath) -> None:
         raise InputError(
             f"{path} exists already: choose another output with -o, or overwrite it with --force"
         )
+
+
+def cache() -> Path | None:
+    """The folder of what is remembered from run to run; None for a user without a home."""
+    try:
+        folder = Path(platformdirs.user_cache_dir("optistyle"))
+    except RuntimeError:
+        return None
+    # Older versions of platformdirs return a home that is not known as it is spelled.
+    return folder if folder.is_absolute() else None
 
 
 def _shortened(name: str) -> str:

@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from skimage import data
 from torch import Tensor
 
-from optistyle import encoders, pictures, sizes
+from optistyle import encoders, files, pictures, sizes
 from optistyle.encoders import formats, procedural, weights
 from optistyle.encoders.vgg import POOLINGS, RAREST, VGG, mean_activations, normalise
 from optistyle.errors import InputError
@@ -40,7 +40,7 @@ def vgg19() -> VGG:
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A cache of the test's own, and few, small pictures to calibrate on."""
     folder = tmp_path / "cache"
-    monkeypatch.setattr(encoders.platformdirs, "user_cache_dir", lambda *_: str(folder))
+    monkeypatch.setattr(files.platformdirs, "user_cache_dir", lambda *_: str(folder))
     monkeypatch.setattr(
         encoders, "calibration_images", lambda: procedural.calibration_images(3, 64)
     )

@@ -13,7 +13,7 @@ from conftest import make_picture, make_tiny
 from torch import Tensor, nn
 
 import optistyle
-from optistyle import Picture, Recipe, encoders
+from optistyle import Picture, Recipe, encoders, files
 from optistyle.encoders import formats, modules, procedural, weights
 from optistyle.encoders.vgg import VGG
 from optistyle.errors import InputError
@@ -87,7 +87,7 @@ def equal(ours: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A cache of the test's own, and few, small pictures to calibrate on."""
     folder = tmp_path / "cache"
-    monkeypatch.setattr(encoders.platformdirs, "user_cache_dir", lambda *_: str(folder))
+    monkeypatch.setattr(files.platformdirs, "user_cache_dir", lambda *_: str(folder))
     few = [make_picture(32, 32, seed) for seed in range(2)]
     monkeypatch.setattr(encoders, "calibration_images", lambda: few)
     return folder

@@ -13,7 +13,7 @@ from conftest import random_convolutions
 from torch import Tensor
 from torch.nn import functional as F
 
-from optistyle import encoders, stylize
+from optistyle import encoders, files, stylize
 from optistyle.encoders import kernels, winograd
 from optistyle.encoders.vgg import VGG
 from optistyle.errors import InputError
@@ -133,7 +133,7 @@ def test_the_same_bytes_twice(generator: torch.Generator) -> None:
 
 @needs_ncnn
 def test_auto_is_timed_once_and_remembered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kernels.platformdirs, "user_cache_dir", lambda *_: str(tmp_path / "new"))
+    monkeypatch.setattr(files.platformdirs, "user_cache_dir", lambda *_: str(tmp_path / "new"))
     answers = iter(["winograd", "torch"])
     monkeypatch.setattr(kernels, "_timed", lambda encoder: next(answers))
     assert kernels.fastest(wide()) == "winograd"
@@ -155,7 +155,7 @@ def test_timing_leaves_the_encoder_as_it_was() -> None:
 def test_auto_does_not_time_what_has_no_choice(
     tiny: VGG, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(kernels.platformdirs, "user_cache_dir", lambda *_: str(tmp_path))
+    monkeypatch.setattr(files.platformdirs, "user_cache_dir", lambda *_: str(tmp_path))
     monkeypatch.setattr(kernels, "_timed", lambda encoder: pytest.fail("timed"))
     assert kernels.fastest(tiny) == "torch"
     assert kernels.fastest(wide(precision="bfloat16")) == "torch"

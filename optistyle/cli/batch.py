@@ -11,8 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import click
-
+from optistyle.cli.console import tell
 from optistyle.cli.group import say
 from optistyle.cli.painting import (
     Order,
@@ -24,7 +23,7 @@ from optistyle.cli.painting import (
     stroked,
 )
 from optistyle.errors import InputError
-from optistyle.files import digest
+from optistyle.files import digest, fitted
 from optistyle.machine import locks, torchrun
 from optistyle.machine.signals import Interrupts, code_of
 
@@ -64,12 +63,14 @@ def outputs_of(contents: Sequence[Path], folder: Path) -> dict[Path, Path]:
     Names that differ in case only collide too, for some disks take them for the same.
     """
     stems = Counter(path.stem.casefold() for path in contents)
-    return {
-        path: folder / f"{path.stem}-{digest(path)[:8]}.png"
-        if stems[path.stem.casefold()] > 1
-        else folder / f"{path.stem}.png"
-        for path in contents
-    }
+    outputs = {}
+    for path in contents:
+        ending = ".png"
+        if stems[path.stem.casefold()] > 1:
+            with contextlib.suppress(InputError):  # a file that cannot be read fails later
+                ending = f"-{digest(path)[:8]}.png"
+        outputs[path] = folder / fitted(path.stem, ending)
+    return outputs
 
 
 def paint_all(
@@ -130,7 +131,7 @@ def _paint_each(
                 line = _attempt(content, target, own, stroke, encoder, opening, interrupts)
                 painted, failed = painted + (line is not None), failed + (line is None)
                 if line is not None and not order.quiet:
-                    click.echo(line)
+                    tell(line)
                 interrupts.release()
     except KeyboardInterrupt as error:
         return painted, failed, code_of(error)

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import getpass
 import importlib
+import os
 import sys
+import tempfile
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,6 +15,7 @@ from typing import Any
 
 import click
 
+from optistyle.cli.console import console
 from optistyle.errors import InputError, unknown
 from optistyle.machine import torchrun
 from optistyle.machine.ranks import LostError
@@ -26,6 +30,16 @@ def say(line: str) -> None:
     if torchrun.leads():
         with contextlib.suppress(OSError):
             print(f"optistyle: {line}", file=sys.stderr, flush=True)
+
+
+def _without_a_name() -> None:
+    """Name the cache of torch's compiler, whose import fails for a user without a name."""
+    try:
+        getpass.getuser()
+    except (KeyError, OSError, ImportError):
+        os.environ.setdefault(
+            "TORCHINDUCTOR_CACHE_DIR", os.path.join(tempfile.gettempdir(), "torchinductor")
+        )
 
 
 @dataclass(frozen=True)
@@ -65,6 +79,11 @@ class Group(click.Group):
         self._lazy, self._alone = lazy or {}, alone
 
     def main(self, *args: Any, **kwargs: Any) -> Any:
+        _without_a_name()
+        with console():
+            self._main(*args, **kwargs)
+
+    def _main(self, *args: Any, **kwargs: Any) -> Any:
         try:
             with warnings.catch_warnings():
                 warnings.showwarning = lambda message, *_, **__: say(str(message))
@@ -78,6 +97,9 @@ class Group(click.Group):
             torchrun.end(2)
         except FloatingPointError as error:
             say(str(error))
+            torchrun.end(1)
+        except OSError as error:  # of a disk or a device, rather than of this program
+            say(f"{error.filename}: {error.strerror}" if error.filename else str(error))
             torchrun.end(1)
         except (click.Abort, KeyboardInterrupt) as error:
             cause = error.__cause__ or error  # click raises Abort from what was raised here

@@ -7,6 +7,7 @@ from dataclasses import fields
 
 import click
 
+from optistyle.files import cache
 from optistyle.published import PRESETS
 from optistyle.recipes import Recipe
 from optistyle.settings import spell
@@ -32,7 +33,6 @@ def info() -> None:
 
 
 def _info() -> Iterator[str]:
-    import platformdirs
     import torch
 
     from optistyle.encoders.weights import SOURCES
@@ -48,4 +48,4 @@ def _info() -> Iterator[str]:
     for source in SOURCES.values():
         path = source.find()
         yield f"encoder {source.name}: {path if path and path.is_file() else 'not here'}"
-    yield f"cache of mean activations: {platformdirs.user_cache_dir('optistyle')}"
+    yield f"cache of mean activations: {cache() or 'none, for want of a home folder'}"

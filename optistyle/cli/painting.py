@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from optistyle.cli.group import say
 from optistyle.cli.options import refuse_existing
 from optistyle.errors import InputError
+from optistyle.files import fitted
 from optistyle.machine import torchrun
 from optistyle.machine.ranks import ALONE, LostError, Ranks
 from optistyle.machine.signals import Interrupts, code_of
@@ -119,7 +120,8 @@ def _spelled(recipe: Recipe, count: int) -> list[str]:
 
 def beside(output: Path) -> tuple[Path, Path]:
     """The .json and the checkpoint of an output."""
-    return output.with_suffix(".json"), output.with_name(output.name + _CHECKPOINT)
+    names = fitted(output.stem, ".json"), fitted(output.name, _CHECKPOINT)
+    return output.with_name(names[0]), output.with_name(names[1])
 
 
 def check(output: Path | None, order: Order) -> None:
@@ -324,7 +326,13 @@ def _write(job: Run, result: Result, output: Path | None, order: Order) -> None:
         **result.manifest(),
     }
     record["recipe"] |= {name: getattr(order.recipe, name) for name in order.plan}
-    files.write_whole(report.resolve(), json.dumps(record, indent=1).encode())
+    try:
+        files.write_whole(report.resolve(), json.dumps(record, indent=1).encode())
+    except OSError as error:
+        raise InputError(
+            f"{report} cannot be written: {error.strerror}; the picture is there, and cannot be "
+            "repeated by --from"
+        ) from error
     if result.interrupted:
         job.checkpoint.save(checkpoint, job.identity)
     else:

@@ -14,6 +14,7 @@ import click
 
 from optistyle.cli import options
 from optistyle.cli.batch import files_of, paint_all
+from optistyle.cli.console import is_closed, tell
 from optistyle.cli.group import say
 from optistyle.cli.options import Command, Option
 from optistyle.cli.painting import (
@@ -27,7 +28,7 @@ from optistyle.cli.painting import (
     stroked,
 )
 from optistyle.errors import InputError
-from optistyle.files import check_name
+from optistyle.files import check_name, fitted
 from optistyle.machine import locks, torchrun
 from optistyle.machine.signals import Interrupts
 from optistyle.published import preset
@@ -159,7 +160,7 @@ def run(
         recipe = earlier.located(recipe, given)
         content = content or str(earlier.input("content"))
         styles = styles or tuple(earlier.styles())
-        output = output or f"{earlier.path.stem}-again{earlier.suffix}"
+        output = output or fitted(earlier.path.stem, f"-again{earlier.suffix}")
         bits = earlier.bits if bits is None else bits
         strip = earlier.strip if strip is None else strip
     if content is None or not styles:
@@ -224,7 +225,10 @@ def _run_one(
         say(f"{stopped}{kept if stopped.kept else '; nothing was written'}")
         torchrun.end(stopped.code)
     if not order.quiet:
-        click.echo(line, err=target is None)
+        if target is None:
+            click.echo(line, err=True)
+        else:
+            tell(line)
 
 
 def _lock(target: Path | None) -> AbstractContextManager[None]:
@@ -237,6 +241,8 @@ def _lock(target: Path | None) -> AbstractContextManager[None]:
 def _check_stdout(order: Order) -> None:
     if order.resume or order.snapshot_every is not None:
         raise InputError("-o - writes the finished PNG only: leave out --resume, --snapshot-every")
+    if is_closed(sys.stdout):
+        raise InputError("-o - writes a PNG to stdout, which is closed: name a file")
     if sys.stdout.isatty():
         raise InputError("-o - writes a PNG to stdout, which is a terminal: send it to a file")
 

@@ -6,7 +6,6 @@ import contextlib
 from collections.abc import Sequence
 from pathlib import Path
 
-import platformdirs
 import torch
 from safetensors import SafetensorError
 from safetensors import torch as safetensors
@@ -146,19 +145,21 @@ load_encoder = load
 
 def _cached_means(encoder: VGG, key: str) -> dict[str, Tensor]:
     """Mean activations on the calibration pictures, measured once per weights, pooling, padding."""
-    folder = Path(platformdirs.user_cache_dir("optistyle"))
-    path = folder / f"means-{_CALIBRATION}-{key}.safetensors"
-    with contextlib.suppress(InputError):
-        means, _ = weights.load_tensors(path)
-        if set(means) == set(encoder.layers):
-            return means
+    folder = files.cache()
+    path = None if folder is None else folder / f"means-{_CALIBRATION}-{key}.safetensors"
+    if path is not None:
+        with contextlib.suppress(InputError, OSError):
+            means, _ = weights.load_tensors(path)
+            if set(means) == set(encoder.layers):
+                return means
     # Measured in float32 on the CPU, so that the same file gives the same numbers everywhere.
     device, precision = encoder.device, encoder.precision
     encoder.to("cpu").precision = "float32"
     means = mean_activations(encoder, calibration_images())
     encoder.to(device).precision = precision
     # A cache that cannot be written only costs time.
-    with contextlib.suppress(OSError, SafetensorError):
-        folder.mkdir(parents=True, exist_ok=True)
-        files.write_whole(path, safetensors.save(means))
+    if path is not None:
+        with contextlib.suppress(OSError, SafetensorError):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            files.write_whole(path, safetensors.save(means))
     return means

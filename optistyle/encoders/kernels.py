@@ -9,16 +9,14 @@ import platform
 import time
 from copy import copy
 from importlib import metadata
-from pathlib import Path
 
-import platformdirs
 import torch
 
 from optistyle import choices
 from optistyle.encoders import winograd
 from optistyle.encoders.vgg import KERNELS, VGG
 from optistyle.errors import InputError, unknown
-from optistyle.files import write_whole
+from optistyle.files import cache, write_whole
 from optistyle.layers import BLOCK_STARTS
 
 #: Side of the picture that is timed, in pixels, and how often.
@@ -53,8 +51,11 @@ def fastest(encoder: VGG) -> str:
     """
     if not (winograd.available() and any(map(encoder.is_wide, encoder.layers))):
         return "torch"
-    path = Path(platformdirs.user_cache_dir("optistyle")) / f"kernels-{_key(encoder)}.txt"
-    with contextlib.suppress(OSError):
+    folder = cache()
+    if folder is None:
+        return _timed(encoder)
+    path = folder / f"kernels-{_key(encoder)}.txt"
+    with contextlib.suppress(OSError, UnicodeDecodeError):
         if (known := path.read_text().strip()) in KERNELS:
             return known
     found = _timed(encoder)

@@ -6,8 +6,7 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
-#: The most bytes of a file's name, on nearly every file system.
-LONGEST = 255
+from optistyle.files import fitted
 
 
 def printable(text: str) -> str:
@@ -64,13 +63,11 @@ def _unique(names: Sequence[str], used: set[str]) -> bool:
 
 
 def folder_name(text: str, digest: str, *, suffix: str = "") -> str:
-    """``text-digest`` as the name of a file or folder: printable, and at most `LONGEST` bytes.
+    """``text-digest`` as the name of a file or folder: printable, and short enough for a disk.
 
     Args:
-        text: for people; its end is cut off where the name would be too long.
+        text: for people; `files.fitted` shortens it where the name would be too long.
         digest: what makes the name unique; kept whole.
         suffix: the longest suffix that will be added to the name.
     """
-    room = LONGEST - len(f"-{digest}{suffix}".encode())
-    cut = printable(text).encode()[:room].decode("utf-8", "ignore")
-    return f"{cut}-{digest}"
+    return fitted(printable(text), f"-{digest}{suffix}").removesuffix(suffix)

@@ -126,7 +126,7 @@ def sheets(
                 for row in (row[left : left + wide] for row in rows[top : top + high])
             ]
             number = f"-{len(written) + 1}" if written else ""
-            file = path.with_name(f"{path.stem}{number}{path.suffix}")
+            file = path.with_name(files.fitted(path.stem, f"{number}{path.suffix}"))
             labels = None if row_labels is None else row_labels[top : top + high]
             sheet = pictures.sheet(images, columns[left : left + wide], _GAP, labels)
             pictures.write(file, sheet, quality=quality)

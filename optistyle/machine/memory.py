@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-from pathlib import Path
+import re
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
 
 import torch
 
@@ -20,10 +22,7 @@ def free(device: torch.device) -> int | None:
         room = _fields("/proc/meminfo")["MemAvailable:"] * 1024
     except (OSError, KeyError):
         return None
-    with contextlib.suppress(OSError, KeyError, ValueError):  # a container may have less
-        limit = int(Path("/sys/fs/cgroup/memory.max").read_text())
-        room = min(room, limit - _fields("/sys/fs/cgroup/memory.stat")["anon"])
-    return room
+    return min([room, *_rooms(Path("/"))])
 
 
 def held(device: torch.device) -> int:
@@ -34,6 +33,59 @@ def held(device: torch.device) -> int:
         return _fields("/proc/self/status")["VmRSS:"] * 1024
     except (OSError, KeyError):
         return 0
+
+
+def _rooms(root: Path) -> Iterator[int]:
+    """What each control group that this process is in, and each group around it, leaves in bytes.
+
+    Args:
+        root: the folder that holds proc and sys; another one in tests.
+    """
+    for place, version in _groups(root):
+        limit, used = (
+            ("memory.max", "anon") if version == 2 else ("memory.limit_in_bytes", "total_rss")
+        )
+        with contextlib.suppress(OSError, KeyError, ValueError):  # "max", or the topmost group
+            most = int((place / limit).read_text())
+            yield max(0, most - _fields(str(place / "memory.stat"))[used])
+
+
+def _groups(root: Path) -> Iterator[tuple[Path, int]]:
+    """The folders of this process's memory groups up to the topmost, and their version, 1 or 2.
+
+    A mount shows a part of all groups, from the one that mountinfo(5) names as its root: in a
+    container, often the container's own.
+    """
+    try:
+        groups = (root / "proc/self/cgroup").read_text().splitlines()
+        mounts = (root / "proc/self/mountinfo").read_text().splitlines()
+    except OSError:
+        return
+    inside = {}
+    for line in groups:
+        _, controllers, path = line.split(":", 2)
+        if not controllers:
+            inside[2] = path
+        elif "memory" in controllers.split(","):
+            inside[1] = path
+    for line in mounts:
+        before, _, after = line.partition(" - ")
+        kind, _, options = after.split(" ", 2)
+        version = {"cgroup2": 2, "cgroup": 1}.get(kind)
+        if version not in inside or (version == 1 and "memory" not in options.split(" ")[-1]):
+            continue
+        top, mounted = (_unescaped(text) for text in before.split(" ")[3:5])
+        place = root / mounted.lstrip("/")
+        yield place, version
+        with contextlib.suppress(ValueError):  # a group outside of what the mount shows
+            for name in PurePosixPath(inside[version]).relative_to(top).parts:
+                place = place / name
+                yield place, version
+
+
+def _unescaped(text: str) -> str:
+    """A path of mountinfo, in which spaces and the like are octal."""
+    return re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), text)
 
 
 def _fields(path: str) -> dict[str, int]:

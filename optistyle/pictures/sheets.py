@@ -6,8 +6,10 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 from torch import Tensor
+
+from optistyle.pictures import fonts
 
 
 def sheet(
@@ -19,7 +21,9 @@ def sheet(
     """Arrange pictures in rows and columns on white.
 
     Columns are as wide and rows as high as their largest picture. A smaller picture is centred in
-    its cell, and a caption too wide for its column is set smaller.
+    its cell, and a caption too wide for its column is set smaller. Captions in
+    Greek and Cyrillic need the extra ``experiments``, those in Chinese, Japanese and Korean the
+    extra ``fonts``; characters that no installed font has are written as escapes (``\\u65e5``).
 
     Args:
         rows: pictures (1, 3, h, w) or masks (1, 1, h, w) in [0, 1]; rows may differ in length.
@@ -76,7 +80,8 @@ def _text(text: str, height: int, width: int) -> Tensor:
     image = Image.new("L", (width, height), 255)
     draw = ImageDraw.Draw(image)
     size = 0.7 * height
-    length = draw.textlength(text, ImageFont.load_default(size))
-    font = ImageFont.load_default(max(1, min(size, size * width / max(length, 1))))
+    text, data = fonts.choose(text)
+    length = draw.textlength(text, fonts.load(data, size))
+    font = fonts.load(data, max(1, min(size, size * width / max(length, 1))))
     draw.text((width / 2, height / 2), text, fill=0, font=font, anchor="mm")
     return torch.from_numpy(np.array(image)) / 255

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from optistyle.errors import InputError
+from optistyle.files import fitted
 from optistyle.optimise.scale import Progress
 from optistyle.optimise.solvers import State
 
@@ -106,7 +107,7 @@ class Checkpoint:
 
 
 def _part(path: Path) -> Path:
-    return path.with_name(path.name + ".part")
+    return path.with_name(fitted(path.name, ".part"))
 
 
 def _compact(state: State) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from tqdm import tqdm
 
 from optistyle import files, pictures
 from optistyle.errors import InputError
+from optistyle.files import fitted
 from optistyle.pictures import Picture
 from optistyle.run.checkpoint import Checkpoint
 
@@ -248,7 +249,8 @@ class Snapshots(Observer):
         self._writing: futures.Future[None] | None = None
 
     def _path(self, count: int) -> Path:
-        return self._output.with_name(f"{self._output.stem}-{count:05d}{self._output.suffix}")
+        ending = f"-{count:05d}{self._output.suffix}"
+        return self._output.with_name(fitted(self._output.stem, ending))
 
     def started(self, schedule: Schedule) -> None:
         total = sum(iterations for _, iterations in schedule)
