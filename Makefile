@@ -3,14 +3,19 @@ BIN := $(VENV)/bin
 PYTHON ?= python3
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test lint bench figures api paintings clean
+.PHONY: demo test test-fast lint bench figures api paintings clean
 
 # The main job on a real photograph: a stylised picture and a side-by-side sheet in out/.
 demo: $(STAMP)
 	$(BIN)/python examples/demo.py
 
+# One process of tests per processor.
 test: $(STAMP)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --dist loadgroup
+
+# Without the slow ones.
+test-fast: $(STAMP)
+	$(BIN)/python -m pytest -n auto --dist loadgroup -m "not slow"
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

@@ -20,11 +20,12 @@ from PIL import Image
 from skimage import data
 
 from optistyle import load_encoder, read, write
-from optistyle.experiments import attention, plots
+from optistyle.experiments import attention
 from optistyle.experiments.ablations import ABLATIONS, ablate, markdown
 from optistyle.experiments.engines import local
 from optistyle.experiments.runs import write_json
 from optistyle.files import write_whole
+from optistyle.pictures import plots
 
 ROOT = Path(__file__).parents[1]
 STYLES = ROOT / "examples" / "styles"

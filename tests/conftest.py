@@ -1,18 +1,27 @@
-"""A tiny, seeded encoder and small pictures: all that most tests need."""
+"""A tiny, seeded encoder, small pictures, and processes that start fast.
+
+The tests run in one process per processor (pytest-xdist). Every process has one torch thread.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Callable
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import torch
+from interpreters import Interpreter
 from torch import Tensor
 from torch.nn import functional as F
 
-from optistyle import pictures
+from optistyle import encoders, pictures
+from optistyle.encoders import kernels
 from optistyle.encoders.vgg import VGG, mean_activations, normalise
+from optistyle.errors import InputError
 from optistyle.layers import RELUS
 from optistyle.machine import devices
 
@@ -25,6 +34,14 @@ torch.set_num_threads(1)
 bfloat16 = pytest.mark.skipif(
     not devices.computes(torch.device("cpu"), "bfloat16"), reason="not on this CPU"
 )
+
+#: Tests whose subject needs the forecast of a run's time; all others are told a number at once.
+FORECAST = {
+    "test_the_time_grows_with_the_work",
+    "test_ctrl_c_saves_and_resume_goes_on",
+    "test_plan_writes_nothing",
+    "test_run_writes_picture_and_manifest",
+}
 
 STYLES = Path(__file__).parent.parent / "examples" / "styles"
 
@@ -98,3 +115,61 @@ def folder(tmp_path: Path, picture: Callable[..., Tensor], monkeypatch: pytest.M
     pictures.write(tmp_path / "style.png", picture(50, 44, 2))
     monkeypatch.chdir(tmp_path)
     return tmp_path
+
+
+# --- processes, caches and forecasts ---
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Give the tests caches of their own. The processes of pytest-xdist share them."""
+    if hasattr(config, "workerinput"):
+        return
+    folder = tempfile.mkdtemp(prefix="optistyle-tests-")
+    config.add_cleanup(lambda: shutil.rmtree(folder, ignore_errors=True))
+    os.environ["XDG_CACHE_HOME"] = folder
+    _fill_caches("slim", *(["vgg19"] if getattr(config.option, "numprocesses", None) else []))
+
+
+def _fill_caches(*names: str) -> None:
+    """Measure, once for all processes, what encoders measure when they are loaded.
+
+    Kernels are not timed but said to be torch's: the time is worth it in longer runs only, and on
+    a busy machine it is chance which ones are found to be faster.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(kernels, "_timed", lambda _: "torch")
+        for name in names:
+            with contextlib.suppress(InputError):  # vgg19's weights are an extra
+                encoder = encoders.load(name)
+                for threads in range(1, 1 + (os.cpu_count() or 1)):  # each has an entry of its own
+                    torch.set_num_threads(threads)
+                    kernels.fastest(encoder)
+            torch.set_num_threads(1)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Slow tests first, so that no process is left with one at the end."""
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+
+
+@pytest.fixture
+def interpreter(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Interpreter]]:
+    """``interpreter("-m", "optistyle", ...)``: Python with these arguments; it is ended after."""
+    folder = tmp_path_factory.mktemp("interpreters")
+    started: list[Interpreter] = []
+
+    def start(*arguments: object, environment: dict[str, str] | None = None) -> Interpreter:
+        started.append(Interpreter(arguments, folder, environment=environment))
+        return started[-1]
+
+    yield start
+    for process in started:
+        process.kill()
+        process.wait()
+
+
+@pytest.fixture(autouse=True)
+def _forecast(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Spare most tests the forecast of a run's time, which times the encoder for half a second."""
+    if getattr(request.node, "originalname", None) not in FORECAST:
+        monkeypatch.setattr("optistyle.run.plan.timing.seconds", lambda *_: 1.0)

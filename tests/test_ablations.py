@@ -44,6 +44,7 @@ def test_report_003s_own_settings() -> None:
     assert ABLATIONS["optimizer"].columns["Adam 0.01"] == {"optimizer": "adam", "lr": 0.01}
 
 
+@pytest.mark.slow
 def test_figure_table_and_curves(pairs: list[tuple[Path, Path]], tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
     ablation = Ablation(
@@ -84,6 +85,7 @@ def test_the_varied_setting_cannot_be_given(pairs: list[tuple[Path, Path]], tmp_
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 def test_the_command(pairs: list[tuple[Path, Path]], tmp_path: Path) -> None:
     arguments = ["ablate", "gamma", *map(str, pairs[0]), "-o", str(tmp_path / "out")]
     options = ["--size", "32", "--iterations", "2", "--encoder", "slim", "--workers", "1"]

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -20,6 +17,7 @@ import pytest
 import torch
 from click.testing import CliRunner
 from conftest import make_picture
+from interpreters import Interpreter
 from torch import Tensor
 
 from optistyle import baselines, cli
@@ -439,13 +437,14 @@ baselines.save(train(model, [photos], [paintings], work, settings), "adain", out
 
 
 @pytest.mark.slow
-def test_a_killed_training_goes_on(folders: Folders, tmp_path: Path) -> None:
+def test_a_killed_training_goes_on(
+    folders: Folders, tmp_path: Path, interpreter: Callable[..., Interpreter]
+) -> None:
     def run(name: str, kill: bool) -> bytes:
         output, work = tmp_path / f"{name}.safetensors", tmp_path / name
-        command = [sys.executable, "-c", TRAIN, *map(str, (*folders, work, output))]
-        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+        command = ["-c", TRAIN, *folders, work, output]
         if kill:
-            process = subprocess.Popen(command, stderr=subprocess.DEVNULL, env=environment)
+            process = interpreter(*command)
             end = time.monotonic() + 300
             while not (work / "checkpoint.pt").exists():
                 assert time.monotonic() < end
@@ -453,7 +452,8 @@ def test_a_killed_training_goes_on(folders: Folders, tmp_path: Path) -> None:
             process.send_signal(signal.SIGKILL)
             process.wait()
             assert not output.exists()
-        subprocess.run(command, check=True, stderr=subprocess.DEVNULL, env=environment)
+        process = interpreter(*command)
+        assert process.wait() == 0, process.err.read_text()
         return output.read_bytes()
 
     assert run("killed", kill=True) == run("whole", kill=False)

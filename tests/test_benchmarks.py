@@ -109,6 +109,7 @@ def test_table_is_markdown() -> None:
     assert text.splitlines() == ["| a | b |", "| --- | --- |", "| x | 1.23 |"]
 
 
+@pytest.mark.slow
 def test_existing_outputs_are_evaluated_by_the_command() -> None:
     found = metrics.evaluation(2, 32)
     assert found["pairs"] == 2
@@ -130,6 +131,8 @@ def test_the_plain_loop_walks_separable_convolutions(picture: Callable[..., Tens
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
+@pytest.mark.xdist_group("machine")
 def test_loops_are_timed_in_turn() -> None:
     rows = speed.per_iteration((32,), 1, ("plain slim", "slim"))
     assert [(row["px"], row["loop"]) for row in rows] == [(32, "plain slim"), (32, "slim")]
@@ -266,6 +269,7 @@ def test_ratios_are_against_the_plain_loop_on_the_same_weights() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.xdist_group("machine")
 def test_the_gpus_benchmark_in_miniature(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """On a CPU: the same functions, 32 times smaller."""
     monkeypatch.setattr(record, "RESULTS", tmp_path)
@@ -303,6 +307,8 @@ def test_operations_of_vgg19() -> None:
     assert gpu.operations(encoder, 512) == pytest.approx(379e9, rel=0.005)
 
 
+@pytest.mark.slow
+@pytest.mark.xdist_group("machine")
 def test_a_run_is_held_against_its_plan(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -318,6 +324,7 @@ def test_a_run_is_held_against_its_plan(
         sizes.main(["slim:64"])
 
 
+@pytest.mark.slow
 def test_parts_are_measured_in_a_process_of_their_own() -> None:
     found = parts.apart(partial(parts.gradient, "slim", 320, None, 1))
     assert 50 < found["MB"] < 1000

@@ -8,8 +8,6 @@ import math
 import os
 import re
 import signal
-import subprocess
-import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -20,7 +18,7 @@ import pytest
 import torch
 from click.testing import CliRunner, Result
 from conftest import make_picture
-from test_sweep import children, needs_proc, wait_for
+from test_sweep import Start, needs_proc, wait_for, workers
 
 from optistyle import baselines, encoders, files, metrics, pictures, recipes, sizes
 from optistyle.cli import main
@@ -485,26 +483,27 @@ def test_a_row_cut_off_is_written_again(folder: Path, judged: list[str]) -> None
 
 @needs_proc
 @pytest.mark.slow
-def test_a_killed_comparison_goes_on_where_it_was(folder: Path) -> None:
+def test_a_killed_comparison_goes_on_where_it_was(folder: Path, interpreter: Start) -> None:
     for seed in range(8):
         write(folder / "contents" / f"c{seed}.png", make_picture(32, 40, 20 + seed))
         write(folder / "styles" / f"S{seed}.png", make_picture(48, 36, 40 + seed))
     outputs(folder)
     names = "chi_square,uv_hellinger"
     arguments = ["contents", "styles", "--outputs", "ours=ours", "--metrics", names]
-    command = [sys.executable, "-m", "optistyle", "compare", *arguments, "-o", "report", "-q"]
-    process = subprocess.Popen([*command, "--workers", "1"], stderr=subprocess.DEVNULL)
+    command = ["-m", "optistyle", "compare", *arguments, "-o", "report", "-q", "--workers", "1"]
+    process = interpreter(*command)
     try:
         wait_for(lambda: row_files(folder / "report"), 300)
-        workers = children(process.pid)
+        found = workers(process.pid)
     finally:
         process.send_signal(signal.SIGKILL)
         process.wait()
-    wait_for(lambda: not any(alive(pid) for pid in workers), 60)  # nobody paints on in the dark
+    wait_for(lambda: not any(alive(pid) for pid in found), 60)  # nobody paints on in the dark
     kept = row_files(folder / "report")
     assert 1 <= len(kept) < 100
-    ran = subprocess.run([*command, "--workers", "1"], capture_output=True, text=True)
-    assert ran.returncode == 0, ran.stderr
+    ran = interpreter(*command)
+    _, stderr = ran.communicate()
+    assert ran.returncode == 0, stderr
     after = row_files(folder / "report")
     assert len(after) == 100
     assert kept.items() <= after.items()

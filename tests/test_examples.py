@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import importlib
 import json
-import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,6 +21,7 @@ import sheets
 import speed_tables
 import tables
 from conftest import make_picture
+from interpreters import Interpreter
 
 from optistyle import Recipe, read, write
 from optistyle.metrics.self_similarity import PRESETS
@@ -61,17 +62,15 @@ def test_a_strip_has_the_middle_squares_in_rows() -> None:
     assert page[..., 28:48, 28:48].allclose(torch.tensor(1.0))
 
 
-def test_an_ablation_of_ones_own(tmp_path: Path) -> None:
+@pytest.mark.slow
+def test_an_ablation_of_ones_own(tmp_path: Path, interpreter: Callable[..., Interpreter]) -> None:
     for seed, name in enumerate(("content", "style")):
         write(tmp_path / f"{name}.png", make_picture(48, 64, seed))
     arguments = [tmp_path / "content.png", tmp_path / "style.png", "-o", tmp_path / "out"]
-    ran = subprocess.run(
-        [sys.executable, EXAMPLES / "ablate_layers.py", *arguments, "--size", "48"],
-        capture_output=True,
-        text=True,
-    )
-    assert ran.returncode == 0, ran.stderr
-    assert "| mostly relu3_1 |" in ran.stdout
+    ran = interpreter(EXAMPLES / "ablate_layers.py", *arguments, "--size", "48")
+    stdout, stderr = ran.communicate()
+    assert ran.returncode == 0, stderr
+    assert "| mostly relu3_1 |" in stdout
     assert read(tmp_path / "out" / "figure.jpg").width > 256
 
 
@@ -172,6 +171,7 @@ def test_the_page_of_metrics_holds_what_was_measured() -> None:
 REPORT_000 = EXAMPLES.parent / "docs" / "report-000.md"
 
 
+@pytest.mark.slow
 def test_report_000_small(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -100,6 +100,8 @@ def measured(script: str, *arguments: object) -> Any:
     [(320, 12, {"tile": "off"}), (448, 2, {"tile": 160})],
     ids=["whole", "tiled"],
 )
+@pytest.mark.slow
+@pytest.mark.xdist_group("machine")
 def test_the_forecast_is_near_the_peak(
     side: int, iterations: int, settings: dict[str, object]
 ) -> None:
@@ -108,6 +110,8 @@ def test_the_forecast_is_near_the_peak(
 
 
 @measures
+@pytest.mark.slow
+@pytest.mark.xdist_group("machine")
 def test_a_step_on_a_huge_picture_takes_little_beside_it() -> None:
     """One more picture, a gradient in half the bytes, and a dozen passes; no third picture."""
     size = 4096, 4096

@@ -113,7 +113,7 @@ def test_chi_square_equals_loops_over_the_formula(preset: str) -> None:
 
 @pytest.mark.parametrize("preset", PRESETS)
 def test_descriptors_have_their_best_at_one(picture: Picture, preset: str) -> None:
-    settings = PRESETS[preset]
+    settings = replace(PRESETS[preset], size=192)
     found = descriptors(picture(128, 128), settings)
     assert len(found) == settings.rings * settings.sectors
     assert found.amax(0).eq(1).all()
@@ -142,7 +142,11 @@ def test_self_similarity_moves_the_right_way(picture: Picture) -> None:
     assert self_similarity(image[:, [2, 0, 1]], image) < 1e-12  # blind to colour
 
 
-def test_contents_are_kept_by_their_pixels(picture: Picture) -> None:
+def test_contents_are_kept_by_their_pixels(
+    picture: Picture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(PRESETS, "rc2021", replace(PRESETS["rc2021"], size=65))
+    monkeypatch.setitem(PRESETS, "chatfield", replace(PRESETS["chatfield"], size=192))
     content, other, output = (picture(48, 64, seed) for seed in range(3))
     found = self_similarity(output, content)
     assert self_similarity(output, content.clone()) == found
@@ -156,9 +160,9 @@ def test_contents_are_kept_by_their_pixels(picture: Picture) -> None:
 
 def test_self_similarity_is_fast() -> None:
     image = torch.rand(1, 3, 512, 512, generator=torch.Generator().manual_seed(0))
-    started = time.perf_counter()
+    started = time.process_time()  # of this process alone: others may be busy
     self_similarity(image, image)
-    assert time.perf_counter() - started < 5  # about half a second where nothing else runs
+    assert time.process_time() - started < 5  # about half a second
 
 
 def test_distances_are_zero_at_home_and_by_hand(tiny: VGG, picture: Picture) -> None:

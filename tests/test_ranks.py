@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 import torch
 from conftest import make_picture, make_tiny
+from interpreters import Interpreter
 from torch import Tensor
 
 from optistyle import pictures
@@ -30,7 +31,7 @@ from optistyle.optimise.solvers import LBFGS
 from optistyle.run.demand import Demand
 
 LAYERS = frozenset({"relu1_1", "relu2_1"})
-Start = Callable[..., list[subprocess.Popen[str]]]
+Start = Callable[..., list[Interpreter]]
 #: Layers that see little around a position: a small picture has several tiles.
 FAST = "--encoder slim --device cpu --size 128 --scales single --gamma 0 --content-layers relu2_1"
 FAST += " --style-layers relu1_1,relu2_1"
@@ -46,30 +47,21 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def start() -> Iterator[Start]:
+def start(interpreter: Callable[..., Interpreter]) -> Start:
     """``start(command, ...)``: Python with these arguments, every command a rank; ended after."""
-    started: list[subprocess.Popen[str]] = []
 
-    def launch(*commands: Sequence[str]) -> list[subprocess.Popen[str]]:
+    def launch(*commands: Sequence[str]) -> list[Interpreter]:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             port = probe.getsockname()[1]
         group = {"WORLD_SIZE": str(len(commands)), "MASTER_ADDR": "127.0.0.1"}
         group["MASTER_PORT"] = str(port)
-        for rank, command in enumerate(commands):
-            environment = {**os.environ, **group, "RANK": str(rank), "PYTHONPATH": _path()}
-            pipe = subprocess.PIPE
-            arguments = [sys.executable, *command]
-            process = subprocess.Popen(
-                arguments, env=environment, text=True, stdout=pipe, stderr=pipe
-            )
-            started.append(process)
-        return started
+        return [
+            interpreter(*command, environment={**os.environ, **group, "RANK": str(rank)})
+            for rank, command in enumerate(commands)
+        ]
 
-    yield launch
-    for process in started:
-        process.kill()
-        process.communicate()
+    return launch
 
 
 def _path() -> str:
@@ -246,19 +238,15 @@ def test_ranks_that_do_not_match(
 
 
 @pytest.mark.slow
-def test_a_rank_that_does_not_come(folder: Path) -> None:
+def test_a_rank_that_does_not_come(folder: Path, interpreter: Callable[..., Interpreter]) -> None:
     group = {"RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "0"}
-    done = subprocess.run(
-        [sys.executable, *command("--rank-timeout", "1")],
-        capture_output=True,
-        text=True,
-        env={**os.environ, **group, "PYTHONPATH": _path()},
-    )
+    done = interpreter(*command("--rank-timeout", "1"), environment={**os.environ, **group})
+    _, stderr = done.communicate()
     assert done.returncode == 1
-    said = [line for line in done.stderr.splitlines() if line.startswith("optistyle: ")]
+    said = [line for line in stderr.splitlines() if line.startswith("optistyle: ")]
     assert len(said) == 1
     assert said[0].startswith("optistyle: the 2 ranks did not meet within 1 s")
-    assert "Traceback" not in done.stderr
+    assert "Traceback" not in stderr
 
 
 # --- tiles for all ---

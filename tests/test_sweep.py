@@ -7,15 +7,16 @@ import json
 import os
 import re
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
+import torch
 from click.testing import CliRunner
 from conftest import make_picture
+from interpreters import Interpreter
 
 from optistyle import recipes
 from optistyle.cli import main
@@ -27,9 +28,11 @@ from optistyle.experiments.sweep import sweep
 from optistyle.experiments.work import Failure, Outcome, Worker
 from optistyle.pictures import read, write
 
+Start = Callable[..., Interpreter]
+
 QUICK = "[settings]\nencoder = 'slim'\nsize = 32\nscales = 'single'\niterations = [3]\n"
-#: Long enough to be killed in: seconds.
-SLOW = "[settings]\nencoder = 'slim'\nsize = 96\nscales = 'single'\niterations = [300]\n"
+#: Long enough to be killed in: a second or two.
+SLOW = "[settings]\nencoder = 'slim'\nsize = 64\nscales = 'single'\niterations = [150]\n"
 
 
 @pytest.fixture
@@ -64,7 +67,7 @@ def manifests(output: Path) -> dict[str, str]:
 
 
 def command(*arguments: object) -> list[str]:
-    return [sys.executable, "-m", "optistyle", "sweep", *map(str, arguments)]
+    return ["-m", "optistyle", "sweep", *map(str, arguments)]
 
 
 def test_a_sweep_makes_every_run_and_the_reports(folder: Path) -> None:
@@ -153,14 +156,13 @@ def test_a_metric_more_is_measured_of_the_pictures_that_are_there(folder: Path) 
     assert of_both[0] == of_both[1]
 
 
-def test_a_failure_is_recorded_and_stops_nothing(folder: Path) -> None:
+def test_a_failure_is_recorded_and_stops_nothing(folder: Path, interpreter: Start) -> None:
     output = folder / "runs"
-    ran = subprocess.run(
-        command(folder / "bad.toml", "-o", output, "--workers", 1), capture_output=True, text=True
-    )
+    ran = interpreter(*command(folder / "bad.toml", "-o", output, "--workers", 1))
+    stdout, stderr = ran.communicate()
     assert ran.returncode == 1
-    assert "1 made, 0 there already, 1 failed" in ran.stdout
-    assert "Traceback" not in ran.stderr
+    assert "1 made, 0 there already, 1 failed" in stdout
+    assert "Traceback" not in stderr
     (failure,) = output.glob("bad-*/failure.json")
     assert "bad.png" in json.loads(failure.read_text())["message"]
     assert len(list(output.glob("b-*/manifest.json"))) == 1
@@ -288,7 +290,7 @@ def test_messages_are_shown_whole(folder: Path) -> None:
 
 
 @pytest.mark.filterwarnings("ignore")  # xdist cannot carry a message with such a name
-def test_names_that_are_not_utf_8_end_in_no_traceback(folder: Path) -> None:
+def test_names_that_are_not_utf_8_end_in_no_traceback(folder: Path, interpreter: Start) -> None:
     name = os.fsdecode(b"caf\xe9.png")
     try:
         (folder / "c" / name).parent.mkdir()
@@ -297,14 +299,11 @@ def test_names_that_are_not_utf_8_end_in_no_traceback(folder: Path) -> None:
     except OSError:
         pytest.skip("this file system takes UTF-8 only")
     (folder / "grid.toml").write_text("contents = ['c/*.png']\nstyles = ['s.png']\n" + QUICK)
-    ran = subprocess.run(
-        command(folder / "grid.toml", "-o", folder / "runs", "--workers", 1),
-        capture_output=True,
-        text=True,
-    )
-    assert ran.returncode == 1, ran.stderr
-    assert "Traceback" not in ran.stderr
-    assert "1 made, 0 there already, 1 failed" in ran.stdout
+    ran = interpreter(*command(folder / "grid.toml", "-o", folder / "runs", "--workers", 1))
+    stdout, stderr = ran.communicate()
+    assert ran.returncode == 1, stderr
+    assert "Traceback" not in stderr
+    assert "1 made, 0 there already, 1 failed" in stdout
     page = (folder / "runs" / "report.html").read_text(encoding="utf-8")
     assert ">caf\N{REPLACEMENT CHARACTER}</td>" in page
     assert "bad\N{REPLACEMENT CHARACTER}.png is not an image" in page
@@ -384,14 +383,14 @@ def test_styles_and_encoder_are_kept_by_a_worker(
         assert kept.png == alone.png
 
 
-def children(pid: int) -> list[int]:
-    """Live descendants of a process, its workers among them."""
+def children(pid: int, deep: bool = True) -> list[int]:
+    """Live descendants of a process, or those alone that it has started itself."""
     found = []
     for entry in Path("/proc").glob("[0-9]*"):
         try:
             fields = (entry / "stat").read_text().rpartition(")")[2].split()
             if int(fields[1]) == pid and fields[0] != "Z":
-                found += [int(entry.name), *children(int(entry.name))]
+                found += [int(entry.name), *(children(int(entry.name)) if deep else ())]
         except (OSError, IndexError):
             continue
     return found
@@ -408,6 +407,13 @@ def titled(pids: Sequence[int], title: str) -> list[int]:
     return found
 
 
+def workers(pid: int) -> list[int]:
+    """Live workers of a process: forked from its fork server, or from that of this process."""
+    started = {*children(pid, deep=False), *children(os.getpid(), deep=False)}
+    servers = titled(sorted(started), "multiprocessing.forkserver")
+    return [x for server in servers for x in children(server, deep=False) if x != pid]
+
+
 def wait_for(condition: Callable[[], object], seconds: float = 120) -> None:
     end = time.monotonic() + seconds
     while not condition():
@@ -420,18 +426,19 @@ needs_proc = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="ne
 
 @needs_proc
 @pytest.mark.slow
-def test_a_killed_sweep_goes_on_where_it_was(folder: Path) -> None:
+def test_a_killed_sweep_goes_on_where_it_was(folder: Path, interpreter: Start) -> None:
     output = folder / "runs"
     arguments = command(folder / "slow.toml", "-o", output, "--workers", 2, "--threads", 1)
-    process = subprocess.Popen(arguments, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    process = interpreter(*arguments)
     wait_for(lambda: list(output.glob("*/manifest.json")))
     process.send_signal(signal.SIGKILL)
     process.wait()
     finished = manifests(output)
     assert 1 <= len(finished) < 4
-    ran = subprocess.run(arguments, capture_output=True, text=True)
-    assert ran.returncode == 0, ran.stderr
-    assert f"{4 - len(finished)} made, {len(finished)} there already, 0 failed" in ran.stdout
+    ran = interpreter(*arguments)
+    stdout, stderr = ran.communicate()
+    assert ran.returncode == 0, stderr
+    assert f"{4 - len(finished)} made, {len(finished)} there already, 0 failed" in stdout
     after = manifests(output)
     assert len(after) == 4
     assert all(after[name] == text for name, text in finished.items())
@@ -439,23 +446,19 @@ def test_a_killed_sweep_goes_on_where_it_was(folder: Path) -> None:
 
 @needs_proc
 @pytest.mark.slow
-def test_a_killed_worker_costs_only_time(folder: Path) -> None:
+def test_a_killed_worker_costs_only_time(folder: Path, interpreter: Start) -> None:
     output = folder / "runs"
-    process = subprocess.Popen(
-        command(folder / "slow.toml", "-o", output, "--workers", 2, "--threads", 1),
-        stderr=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
+    process = interpreter(
+        *command(folder / "slow.toml", "-o", output, "--workers", 2, "--threads", 1)
     )
     wait_for(lambda: list(output.glob("*/manifest.json")))
-    workers = titled(children(process.pid), "multiprocessing.spawn")
-    os.kill(workers[0], signal.SIGKILL)
+    os.kill(workers(process.pid)[0], signal.SIGKILL)
     out, err = process.communicate(timeout=300)
     assert process.returncode == 0, err
     assert "4 made, 0 there already, 0 failed" in out
 
 
-def test_a_job_that_kills_every_worker_is_given_up(folder: Path) -> None:
+def test_a_job_that_kills_every_worker_is_given_up(folder: Path, interpreter: Start) -> None:
     script = (
         "import os, sys\n"
         "from pathlib import Path\n"
@@ -466,10 +469,8 @@ def test_a_job_that_kills_every_worker_is_given_up(folder: Path) -> None:
         "    print([e.news for e in engines.local(1)(jobs)])\n"
     )
     (folder / "fatal.py").write_text(script)
-    ran = subprocess.run(
-        [sys.executable, folder / "fatal.py", folder / "grid.toml"], capture_output=True, text=True
-    )
-    assert "its worker died 3 times (exit code 9)" in ran.stdout, ran.stderr
+    stdout, stderr = interpreter(folder / "fatal.py", folder / "grid.toml").communicate()
+    assert "its worker died 3 times (exit code 9)" in stdout, stderr
 
 
 def squared(number: int, report: processes.Report) -> int:
@@ -487,10 +488,37 @@ def test_results_and_shares_come_from_processes() -> None:
 def test_an_idle_worker_may_die() -> None:
     news = processes.spread(squared, [1, 2], workers=1, threads=1)
     assert [next(news), next(news)] == [(1, 0.5), (1, 1)]
-    for pid in titled(children(os.getpid()), "multiprocessing.spawn"):
-        os.kill(pid, signal.SIGKILL)
-        wait_for(lambda pid=pid: pid not in children(os.getpid()))
+    (worker,) = workers(os.getpid())
+    os.kill(worker, signal.SIGKILL)
+    wait_for(lambda: worker not in workers(os.getpid()))
     assert list(news) == [(2, 0.5), (2, 4)]
+
+
+def seen(name: str, report: processes.Report) -> tuple[str | None, str, int]:
+    return os.environ.get(name), os.getcwd(), torch.get_num_threads()
+
+
+def test_workers_have_the_environment_of_now(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not that of the time when the fork server started."""
+    for value in ("one", "two"):
+        (tmp_path / value).mkdir()
+        monkeypatch.setenv("OPTISTYLE_TEST", value)
+        monkeypatch.chdir(tmp_path / value)
+        ((_, found),) = processes.spread(seen, ["OPTISTYLE_TEST"], workers=1, threads=2)
+        assert found == (value, str(tmp_path / value), 2)
+
+
+@needs_proc
+def test_the_fork_server_computes_nothing() -> None:
+    """It has one thread: what is forked from it lacks none. torch is loaded."""
+    news = processes.spread(squared, [1, 2], workers=1, threads=1)
+    next(news)
+    (server,) = titled(children(os.getpid(), deep=False), "multiprocessing.forkserver")
+    assert len(list(Path(f"/proc/{server}/task").iterdir())) == 1
+    assert "libtorch" in Path(f"/proc/{server}/maps").read_text()
+    news.close()
 
 
 @pytest.mark.parametrize("number", [0, -1])
@@ -506,16 +534,13 @@ def test_numbers_of_workers_and_threads_are_checked(number: int) -> None:
 
 @needs_proc
 @pytest.mark.slow
-def test_ray_loses_nothing_when_a_worker_is_killed(folder: Path) -> None:
+@pytest.mark.xdist_group("machine")
+def test_ray_loses_nothing_when_a_worker_is_killed(folder: Path, interpreter: Start) -> None:
     pytest.importorskip("ray")
     output = folder / "runs"
     environment = {**os.environ, "RAY_worker_niceness": "0"}
-    process = subprocess.Popen(
-        command(folder / "slow.toml", "-o", output, "--engine", "ray"),
-        stderr=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        env=environment,
+    process = interpreter(
+        *command(folder / "slow.toml", "-o", output, "--engine", "ray"), environment=environment
     )
     wait_for(lambda: list(output.glob("*/manifest.json")))
     busy = titled(children(process.pid), "ray::_on_cluster")

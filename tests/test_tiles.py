@@ -44,7 +44,7 @@ TERMS: dict[str, LossTerm] = {
 }
 LAYERS = frozenset({"relu1_1", "relu3_2", "relu5_1", IMAGE, DIFFERENCES})
 #: Odd, and no multiple of the tile: its last row and column of tiles are of another size.
-SIZE, STYLE_SIZE, TILE = (291, 267), (190, 283), 80
+SIZE, STYLE_SIZE, TILE = (251, 171), (150, 203), 80
 
 
 def objectives(
