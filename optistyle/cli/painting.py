@@ -230,7 +230,7 @@ def paint(
     )
     if job.encoder.device.type == "cpu":
         heap.keep()
-    observers = _observers(job, output, order)
+    observers = _observers(job, output, order, interrupts)
     _open(job, output, order, opening)
     loss: LostError | None = None
     code = 0
@@ -287,10 +287,16 @@ def _announce(job: Run, order: Order) -> None:
         say(encoders.choose(order.recipe.encoder, job.encoder.device)[1])
 
 
-def _observers(job: Run, output: Path | None, order: Order) -> list[Any]:
-    from optistyle.run.observers import Checkpoints, Observer, ProgressBar, Snapshots
+def _observers(job: Run, output: Path | None, order: Order, interrupts: Interrupts) -> list[Any]:
+    from optistyle.run.observers import Checkpoints, Observer, ProgressBar, Snapshots, Step
 
-    observers: list[Observer] = [] if order.quiet else [ProgressBar()]
+    class Watch(Observer):
+        """Python drops an exception that is raised while an object is being deleted."""
+
+        def stepped(self, step: Step) -> None:
+            interrupts.release()
+
+    observers: list[Observer] = [Watch()] if order.quiet else [Watch(), ProgressBar()]
     if output is not None and torchrun.leads():
         if order.snapshot_every is not None:
             overwrite = order.force or order.resume
