@@ -77,9 +77,8 @@ def baseline(
     optistyle baseline list
     """
     from optistyle import baselines, pictures
-    from optistyle.baselines.codec import LEAST
-    from optistyle.baselines.paint import paint
     from optistyle.machine.devices import resolve
+    from optistyle.run.baseline import baseline as paint
 
     if model == "list":
         for line in _models():
@@ -91,19 +90,14 @@ def baseline(
     recipe = options.recipe(Recipe(scales="single"), given)
     pictures.check_writable(output, inputs=[content, *styles, *weights])
     options.refuse_existing([output], force)
-    picture, paintings = pictures.read(content), [pictures.read(style) for style in styles]
-    for path, given_picture in zip((content, *styles), (picture, *paintings), strict=True):
-        if min(given_picture.height, given_picture.width) < LEAST:
-            side = f"{given_picture.width}x{given_picture.height} px"
-            raise InputError(f"{path} is {side}; it must be {LEAST} px a side or more")
     network = baselines.load(model, files=weights, device=resolve(device))
     painted = paint(
         network,
-        picture,
-        paintings,
-        recipe.schedule(picture.height, picture.width)[0][0],
-        shares=recipe.shares(len(styles)) if styles else recipe.style_weights or None,
-        alpha=_strength(alpha, level_alpha, alpha_s, network.levels),
+        content,
+        styles,
+        strength=_strength(alpha, level_alpha, alpha_s, network.levels),
+        style_weights=recipe.style_weights,
+        size=recipe.size,
         original_colors=recipe.original_colors,
     )
     pictures.write(output, painted.stripped() if strip else painted)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from optistyle import baselines
+from optistyle.baselines.base import Baseline
 from optistyle.baselines.codec import LEAST
 from optistyle.baselines.paint import paint
 from optistyle.errors import InputError
@@ -16,7 +18,7 @@ from optistyle.run.inputs import KINDS, ImageLike, as_picture
 
 
 def baseline(
-    name: str,
+    model: str | Baseline,
     content: ImageLike,
     styles: ImageLike | Sequence[ImageLike] = (),
     *,
@@ -30,7 +32,8 @@ def baseline(
     """Paint a photograph in one pass of a feed-forward model.
 
     Args:
-        name: a model, such as ``adain``; ``optistyle baseline list`` names them all.
+        model: a name, such as ``adain`` (``optistyle baseline list`` has them all), or a model that
+            `baselines.load` returned.
         content: the photograph: a file or a picture in memory, as `stylize` takes it.
         styles: one painting or a list of them. Models that have learned one style take none.
         strength: how far from the photograph, in [0, 1]; or a mapping with one number for each
@@ -54,28 +57,22 @@ def baseline(
     >>> picture.width, picture.height
     (64, 48)
     """
-    one_style = baselines.named(name).one_style
     if isinstance(styles, KINDS):
         styles = [styles]
-    if not styles and not one_style:
-        raise InputError(f"no style image is given; {name} needs one or more")
+    if isinstance(model, str):
+        if not styles and not baselines.named(model).one_style:
+            raise InputError(f"no style image is given; {model} needs one or more")
+        model = baselines.load(
+            model, files=[Path(file) for file in weights], device=devices.resolve(device)
+        )
     recipe = Recipe(
         scales="single",
         size=size,
         style_weights=tuple(style_weights),
         original_colors=original_colors,
     )
-    shares = recipe.shares(len(styles)) if styles else None
-    photograph, *paintings = (as_picture(image) for image in (content, *styles))
-    for image in (photograph, *paintings):
-        if min(image.height, image.width) < LEAST:
-            raise InputError(
-                f"an image is {image.width}x{image.height} px; {name} needs {LEAST} px a side or "
-                "more"
-            )
-    model = baselines.load(
-        name, files=[Path(file) for file in weights], device=devices.resolve(device)
-    )
+    shares = recipe.shares(len(styles)) if styles else recipe.style_weights or None
+    photograph, *paintings = (_large_enough(image) for image in (content, *styles))
     return paint(
         model,
         photograph,
@@ -85,3 +82,13 @@ def baseline(
         alpha=strength if isinstance(strength, int | float) else dict(strength),
         original_colors=recipe.original_colors,
     )
+
+
+def _large_enough(image: ImageLike) -> Picture:
+    picture = as_picture(image)
+    if min(picture.height, picture.width) < LEAST:
+        name = os.fspath(image) if isinstance(image, str | os.PathLike) else "an image"
+        raise InputError(
+            f"{name} is {picture.width}x{picture.height} px; it must be {LEAST} px a side or more"
+        )
+    return picture
