@@ -20,7 +20,7 @@ from click.testing import CliRunner, Result
 from conftest import make_picture
 from test_sweep import Start, needs_proc, wait_for, workers
 
-from optistyle import baselines, encoders, files, metrics, pictures, recipes, sizes
+from optistyle import baselines, encoders, files, metrics, pictures, published, recipes, sizes
 from optistyle.cli import main
 from optistyle.errors import InputError
 from optistyle.experiments import compare, compare_report, judging, processes
@@ -667,8 +667,8 @@ def test_the_optimiser_paints(folder: Path, here: None) -> None:
 
 
 def test_methods_named_like_presets_are_these_presets() -> None:
-    for name in {*compare.OPTIMISERS} & {*recipes.PRESETS}:
-        assert compare.OPTIMISERS[name] == recipes.preset(name)
+    for name in {*compare.OPTIMISERS} & {*published.PRESETS}:
+        assert compare.OPTIMISERS[name] == published.preset(name)
     gatys, gram = compare.OPTIMISERS["gatys"], compare.OPTIMISERS["gram"]
     assert (gatys.scales, gatys.iterations, gatys.gamma) == ("single", (500,), 0)
     assert gram == recipes.changed(recipes.Recipe(), {"gamma": 0.0})

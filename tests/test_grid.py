@@ -12,7 +12,8 @@ from conftest import make_picture
 
 from optistyle.errors import InputError
 from optistyle.experiments import grid
-from optistyle.experiments.naming import LONGEST, folder_name, labels, printable
+from optistyle.experiments.naming import folder_name, labels, printable
+from optistyle.files import LONGEST
 from optistyle.pictures import write
 from optistyle.recipes import Recipe
 

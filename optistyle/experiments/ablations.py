@@ -35,7 +35,7 @@ class Ablation:
         source: where the question comes from.
         columns: label -> the settings that vary.
         base: settings of all columns, on top of the preset.
-        preset: a name of `recipes.PRESETS`.
+        preset: a name of `published.PRESETS`.
         curves: whether the losses are plotted too.
     """
 
