@@ -223,8 +223,6 @@ def several() -> Iterator[Case]:
 def refused() -> Iterator[Case]:
     """What is not read is named, with the way out."""
     heads = {
-        "HEIC": (box(b"ftyp", b"heic\0\0\0\0mif1heic"), "HEIC.*JPEG"),
-        "HEIC, by its second brand": (box(b"ftyp", b"mif1\0\0\0\0mif1heix"), "HEIC.*JPEG"),
         "Canon CR3": (box(b"ftyp", b"crx \0\0\0\0crx isom"), r"camera raw.*CR3.*darktable"),
         "Canon CR2": (b"II\x2a\0\x10\0\0\0CR\2\0", "camera raw.*CR2.*darktable"),
         "Fujifilm RAF": (b"FUJIFILMCCD-RAW 0201", "camera raw.*RAF.*darktable"),

@@ -10,7 +10,7 @@ from PIL import ImageFile, features
 
 from optistyle.errors import InputError
 
-#: The formats that are read, in words.
+#: The formats that are read without the extra `formats`, in words.
 READABLE = "JPEG, PNG, WebP, TIFF, GIF, BMP, AVIF, JPEG 2000, PPM, TGA"
 
 
@@ -88,14 +88,8 @@ _REFUSED: dict[bytes, tuple[str, str]] = {
         "fetch the picture with `git lfs pull` first",
     ),
 }
+_HEIC_BRANDS = (b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1")
 _BRANDS: dict[bytes, tuple[str, str]] = {
-    **dict.fromkeys(
-        (b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1"),
-        (
-            "a HEIC picture",
-            "export it as JPEG, or set the camera to its most compatible format",
-        ),
-    ),
     b"crx ": ("a camera raw file (Canon CR3)", _DEVELOP),
     b"jxl ": ("a JPEG XL picture", "convert it with `djxl in.jxl out.png` first"),
 }
@@ -124,7 +118,7 @@ _TGA_FOOTER = b"TRUEVISION-XFILE.\0"
 
 
 def identify(file: BinaryIO, suffix: str, name: str) -> str:
-    """Return which of the formats in `READABLE` a file has.
+    """Return which of the formats in `READABLE` a file has, or "HEIC".
 
     Args:
         file: The file.
@@ -233,6 +227,8 @@ def _by_brands(file: BinaryIO, head: bytes, name: str) -> str:
     if b"avif" in brands or b"avis" in brands:
         return "AVIF"
     for brand in brands:
+        if brand in _HEIC_BRANDS:
+            return "HEIC"
         if brand in _BRANDS:
             raise refusal(name, *_BRANDS[brand])
     raise refusal(name, "a video", "export a frame of it as PNG first")

@@ -21,7 +21,7 @@ import torch
 from PIL import Image, ImageChops, ImageCms, ImageFile
 
 from optistyle.errors import InputError
-from optistyle.pictures import boxes, containers, ifds, jpegs, notes, pngs, profiles, tiffs
+from optistyle.pictures import boxes, containers, heics, ifds, jpegs, notes, pngs, profiles, tiffs
 from optistyle.pictures.codecs import DEEP_EXTRA, deep_codecs
 from optistyle.pictures.ifds import Directory
 from optistyle.pictures.picture import Picture
@@ -41,6 +41,7 @@ def read(source: Source, *, max_pixels: int = 200_000_000) -> Picture:
     CMYK file).  Without a profile, PNG's cICP, gAMA and cHRM and AVIF's cICP count.  Of an
     animated or multi-page file it is the first picture that is no thumbnail, with a warning.
     Without the extra `optistyle[deep]`, 16-bit colours are read as 8-bit, with a warning.
+    HEIC is read where the extra `optistyle[formats]` is installed.
 
     Args:
         source: A path, the bytes of an image file, or a binary file object, such as
@@ -244,6 +245,22 @@ def _read_boxes(job: Job, kind: str) -> _Contents:
     return contents
 
 
+def _read_heic(job: Job, kind: str) -> _Contents:
+    heic = heics.decode(job)
+    contents = _Contents(icc=heic.icc, exif=ifds.exif(heic.exif))
+    if heic.bits > 8 and deep_codecs() is not None:
+        contents.deep = heic.colour, heic.alpha
+        return contents
+    samples = np.dstack([heic.colour, heic.alpha])
+    if heic.bits > 8:
+        job.notices.append(
+            f"{job.name} has {heic.bits} bits, read as 8; for all of them {DEEP_EXTRA}"
+        )
+        samples = (samples >> 8).astype(np.uint8)
+    contents.image = _from_samples(samples, None)
+    return contents
+
+
 def _read_tiff(job: Job, kind: str) -> _Contents:
     tiff = ifds.Tiff(job.file)
     page = tiffs.main_page(tiff, job.name, job.notices)
@@ -309,6 +326,7 @@ _READERS: dict[str, Callable[[Job, str], _Contents]] = {
     "BMP": _read_bmp,
     "AVIF": _read_boxes,
     "JPEG 2000": _read_boxes,
+    "HEIC": _read_heic,
     "TIFF": _read_tiff,
     "PPM": _read_ppm,
 }
