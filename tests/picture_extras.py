@@ -6,23 +6,29 @@ import io
 from collections.abc import Iterator
 from importlib.util import find_spec
 
+import imagecodecs
 import numpy as np
 
 from optistyle.pictures import SRGB_PROFILE
 from tests.picture_files import (
     ALPHA,
+    BLOCKS,
     GREY,
+    JPEG,
     RGB,
     Array,
     Case,
     H,
     W,
+    decoded,
     deep,
     exif,
     power,
     profile,
+    saved,
     seen,
     srgb_decoded,
+    srgb_encoded,
     three,
     upright,
 )
@@ -125,3 +131,69 @@ def heics() -> Iterator[Case]:
         said="2 pictures; the main one",
     )
     yield Case("HEIC", "cut off", "", lambda: heic(RGB)[: -H * W // 4], refused="damaged")
+
+
+def jpeg_xls() -> Iterator[Case]:
+    """JPEG XL; libjxl marks samples of more than 8 bits as linear."""
+
+    def lossless(array: Array, **options) -> bytes:
+        return imagecodecs.jpegxl_encode(array, lossless=True, **options)
+
+    rgba, linear = np.dstack([RGB, ALPHA]), seen("srgb", power(1.0))
+    ten = (RGB.astype(np.uint16) * (1023 / 255) + 0.5).astype(np.uint16)
+    linear_grey = three(srgb_encoded(GREY / 255))
+    for kind, detail, make, colour, alpha in (
+        ("RGB", "8 bits", lambda: lossless(RGB), RGB, None),
+        ("RGB", "8 bits, in boxes", lambda: lossless(RGB, usecontainer=True), RGB, None),
+        ("RGBA", "8 bits", lambda: lossless(rgba), RGB, ALPHA),
+        ("grey", "8 bits", lambda: lossless(GREY), three(GREY), None),
+        ("RGB, linear", "10 bits", lambda: lossless(ten, bitspersample=10), linear, None),
+        ("RGB, linear", "16 bits", lambda: lossless(deep(RGB)), linear, None),
+        (
+            "RGB, linear",
+            "16 bits, lossy",
+            lambda: imagecodecs.jpegxl_encode(deep(RGB), distance=0.05),
+            linear,
+            None,
+        ),
+        ("RGBA, linear", "16 bits", lambda: lossless(deep(rgba)), linear, ALPHA),
+        ("grey, linear", "16 bits", lambda: lossless(deep(GREY)), linear_grey, None),
+    ):
+        yield Case("JPEG XL", kind, detail, make, colour, alpha=alpha)
+    for orientation in range(1, 9):
+        jpeg = saved(
+            BLOCKS,
+            "JPEG",
+            exif=b"Exif\0\0" + exif(orientation),
+            icc_profile=profile("p3", 2.2),
+            **JPEG,
+        )
+        yield Case(
+            "JPEG XL",
+            "of a JPEG with orientation and profile",
+            f"{orientation}",
+            lambda j=jpeg: imagecodecs.jpegxl_encode_jpeg(j, usecontainer=True),
+            upright(seen("p3", power(2.2), decoded(jpeg)), orientation),
+        )
+    yield Case(
+        "JPEG XL",
+        "animated",
+        "two frames",
+        lambda: lossless(np.stack([RGB, 255 - RGB]), photometric="rgb"),
+        RGB,
+        said="animated; its first frame",
+    )
+    yield Case(
+        "JPEG XL",
+        "32-bit float samples",
+        "",
+        lambda: lossless(RGB.astype(np.float32) / 255),
+        refused="float samples.*djxl",
+    )
+    yield Case(
+        "JPEG XL",
+        "cut off",
+        "",
+        lambda: imagecodecs.jpegxl_encode(RGB)[:-H],
+        refused="damaged",
+    )

@@ -244,20 +244,6 @@ def refused() -> Iterator[Case]:
     yield Case(
         "other formats",
         "",
-        "JPEG XL",
-        lambda: imagecodecs.jpegxl_encode(RGB, usecontainer=False),
-        refused="JPEG XL.*djxl",
-    )
-    yield Case(
-        "other formats",
-        "",
-        "JPEG XL, in boxes",
-        lambda: imagecodecs.jpegxl_encode(RGB, usecontainer=True),
-        refused="JPEG XL.*djxl",
-    )
-    yield Case(
-        "other formats",
-        "",
         "DNG",
         lambda: tiff(GREY, photometric="cfa"),
         refused="camera raw.*DNG.*darktable",

@@ -21,12 +21,24 @@ from PIL import features
 from optistyle.errors import InputError
 from optistyle.pictures import read
 from tests.picture_cases import jpegs, others, png_colours, pngs, tiffs
-from tests.picture_extras import HAS_HEIC, heics
+from tests.picture_extras import HAS_HEIC, heics, jpeg_xls
 from tests.picture_features import profiled, refused, several, turned
 from tests.picture_files import Case, H, W
 
 PAGE = Path(__file__).parent.parent / "docs" / "files.md"
-MAKERS = (jpegs, pngs, png_colours, tiffs, others, heics, profiled, turned, several, refused)
+MAKERS = (
+    jpegs,
+    pngs,
+    png_colours,
+    tiffs,
+    others,
+    heics,
+    jpeg_xls,
+    profiled,
+    turned,
+    several,
+    refused,
+)
 
 
 def outcome(case: Case, folder: Path) -> str:
@@ -86,7 +98,8 @@ photo.psd is a Photoshop document, which is not read (allowed: JPEG, PNG, WebP, 
 AVIF, JPEG 2000, PPM, TGA): export it as JPEG or PNG first
 ```
 
-`pip install "optistyle[formats]"` adds HEIC: 8, 10 and 12 bits, transparency and profiles.
+`pip install "optistyle[formats]"` adds HEIC and JPEG XL. JPEG XL is read in sRGB, in
+linear sRGB and where it was made from a JPEG; one with a profile is refused.
 
 `pip install "optistyle[deep]"` adds 16-bit colours and a few rare TIFF layouts. Without it, 16-bit
 colours are read as 8-bit, with a warning.

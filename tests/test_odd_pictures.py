@@ -410,7 +410,7 @@ def test_the_formats_that_can_be_written_are_named() -> None:
 
 def test_reasons_are_one_line_and_say_what_to_do(tmp_path: Path) -> None:
     for data, words in (
-        (imagecodecs.jpegxl_encode(RGB), "JPEG XL"),
+        (imagecodecs.jpegxl_encode(RGB.astype(np.float32)), "JPEG XL"),
         (tiff(RGB.astype(np.float32)), "32-bit float"),
         (tiff(RGB, photometric="cielab"), "CIELab"),
     ):
@@ -428,6 +428,22 @@ def test_heic_without_a_reader_names_the_extra(
         monkeypatch.setitem(sys.modules, module, None)
     message = refusal(box(b"ftyp", brands) + bytes(99))
     assert re.search(r'HEIC.*allowed: .*: pip install "optistyle\[formats\]" .*JPEG', message)
+
+
+def test_jpeg_xl_without_a_reader_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = imagecodecs.jpegxl_encode(RGB)
+    monkeypatch.setitem(sys.modules, "imagecodecs", None)
+    message = refusal(data)
+    assert re.search(r'JPEG XL.*allowed: .*: pip install "optistyle\[formats\]" .*djxl', message)
+
+
+@pytest.mark.parametrize("boxes", [False, True])
+def test_jpeg_xl_has_a_limit_before_it_is_decoded(boxes: bool) -> None:
+    data = imagecodecs.jpegxl_encode(np.tile(RGB, (40, 50, 1)), usecontainer=boxes)
+    words = f"more than {H * W} pixels"
+    assert words in refusal(data, max_pixels=H * W)
+    assert words in refusal(data[: len(data) // 2], max_pixels=H * W)
+    assert "header is cut off" in refusal(data[: data.index(b"\xff\x0a") + 4])
 
 
 @needs_heic
@@ -469,13 +485,14 @@ def test_notes_in_a_tiff_of_either_kind(big: bool) -> None:
 @pytest.mark.parametrize(
     "container",
     [
-        *("GIF", "BMP", "AVIF", "JPEG2000", "PPM", "TGA", "TIFF"),
+        *("GIF", "BMP", "AVIF", "JPEG2000", "PPM", "TGA", "TIFF", "JPEG XL"),
         pytest.param("HEIC", marks=needs_heic),
     ],
 )
 def test_random_damage_ends_in_pictures_or_input_errors(container: str, tmp_path: Path) -> None:
     rng = np.random.default_rng(1)
-    data = np.frombuffer(heic(RGB) if container == "HEIC" else saved(RGB, container), np.uint8)
+    encode = {"HEIC": heic, "JPEG XL": imagecodecs.jpegxl_encode}.get(container)
+    data = np.frombuffer(encode(RGB) if encode else saved(RGB, container), np.uint8)
     path = tmp_path / f"a.{container.lower()}"
     for _ in range(40):
         damaged = data.copy()
