@@ -223,8 +223,6 @@ def several() -> Iterator[Case]:
 def refused() -> Iterator[Case]:
     """What is not read is named, with the way out."""
     heads = {
-        "HEIC": (box(b"ftyp", b"heic\0\0\0\0mif1heic"), "HEIC.*JPEG"),
-        "HEIC, by its second brand": (box(b"ftyp", b"mif1\0\0\0\0mif1heix"), "HEIC.*JPEG"),
         "Canon CR3": (box(b"ftyp", b"crx \0\0\0\0crx isom"), r"camera raw.*CR3.*darktable"),
         "Canon CR2": (b"II\x2a\0\x10\0\0\0CR\2\0", "camera raw.*CR2.*darktable"),
         "Fujifilm RAF": (b"FUJIFILMCCD-RAW 0201", "camera raw.*RAF.*darktable"),
@@ -243,20 +241,6 @@ def refused() -> Iterator[Case]:
     }
     for name, (head, words) in heads.items():
         yield Case("other formats", "", name, lambda h=head: h.ljust(400, b"\0"), refused=words)
-    yield Case(
-        "other formats",
-        "",
-        "JPEG XL",
-        lambda: imagecodecs.jpegxl_encode(RGB, usecontainer=False),
-        refused="JPEG XL.*djxl",
-    )
-    yield Case(
-        "other formats",
-        "",
-        "JPEG XL, in boxes",
-        lambda: imagecodecs.jpegxl_encode(RGB, usecontainer=True),
-        refused="JPEG XL.*djxl",
-    )
     yield Case(
         "other formats",
         "",

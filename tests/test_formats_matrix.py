@@ -21,11 +21,24 @@ from PIL import features
 from optistyle.errors import InputError
 from optistyle.pictures import read
 from tests.picture_cases import jpegs, others, png_colours, pngs, tiffs
+from tests.picture_extras import HAS_HEIC, heics, jpeg_xls
 from tests.picture_features import profiled, refused, several, turned
 from tests.picture_files import Case, H, W
 
 PAGE = Path(__file__).parent.parent / "docs" / "files.md"
-MAKERS = (jpegs, pngs, png_colours, tiffs, others, profiled, turned, several, refused)
+MAKERS = (
+    jpegs,
+    pngs,
+    png_colours,
+    tiffs,
+    others,
+    heics,
+    jpeg_xls,
+    profiled,
+    turned,
+    several,
+    refused,
+)
 
 
 def outcome(case: Case, folder: Path) -> str:
@@ -76,14 +89,17 @@ def test_every_kind_is_read_right_or_refused_by_name(
 HEAD = """\
 # Picture files
 
-`optistyle run photo.heic painting.tif` looks at a file's first bytes, not at its name. It reads
+`optistyle run photo.avif painting.tif` looks at a file's first bytes, not at its name. It reads
 JPEG, PNG, WebP, TIFF, GIF, BMP, AVIF, JPEG 2000, PPM and TGA, turns the picture upright and
 converts it to sRGB. Any other format is refused by its name, with the way out:
 
 ```
-photo.heic is a HEIC picture, which is not read (allowed: JPEG, PNG, WebP, TIFF, GIF, BMP, AVIF,
-JPEG 2000, PPM, TGA): export it as JPEG, or set the camera to its most compatible format
+photo.psd is a Photoshop document, which is not read (allowed: JPEG, PNG, WebP, TIFF, GIF, BMP,
+AVIF, JPEG 2000, PPM, TGA): export it as JPEG or PNG first
 ```
+
+`pip install "optistyle[formats]"` adds HEIC and JPEG XL. JPEG XL is read in sRGB, in
+linear sRGB and where it was made from a JPEG; one with a profile is refused.
 
 `pip install "optistyle[deep]"` adds 16-bit colours and a few rare TIFF layouts. Without it, 16-bit
 colours are read as 8-bit, with a warning.
@@ -99,9 +115,9 @@ blocks.
 ## Colours
 
 An ICC profile counts first. Without one, a PNG's cICP chunk counts, then sRGB, then gAMA with
-cHRM; an AVIF's code points (nclx) count in the same way. A gamma of 1/2.2 means sRGB. A profile
-that is damaged is ignored with a warning; one for another kind of pixels, without. HDR pictures
-(PQ, HLG) are refused, because their brightness has no counterpart in sRGB.
+cHRM; the code points (nclx) of AVIF and HEIC count in the same way. A gamma of 1/2.2 means sRGB. A
+profile that is damaged is ignored with a warning; one for another kind of pixels, without. HDR
+pictures (PQ, HLG) are refused, because their brightness has no counterpart in sRGB.
 
 ## Several pictures in a file
 
@@ -151,6 +167,7 @@ def variants(cases: list[Case]) -> str:
 
 
 @pytest.mark.skipif(not features.check("avif"), reason="the page has AVIF's rows")
+@pytest.mark.skipif(not HAS_HEIC, reason="the page has HEIC's rows")
 def test_the_page_is_current() -> None:
     assert PAGE.read_text(encoding="utf-8") == page()
 

@@ -34,7 +34,7 @@ def look(file: BinaryIO) -> Boxes:
     if file.read(4) == _CODESTREAM:
         _heed_codestream(found, file, 0)
         return found
-    for kind, start, size in _boxes(file, 0, end, [0]):
+    for kind, start, size in walk(file, 0, end):
         file.seek(start)
         if kind == b"jp2c":
             _heed_codestream(found, file, start)
@@ -43,10 +43,11 @@ def look(file: BinaryIO) -> Boxes:
     return found
 
 
-def _boxes(
-    file: BinaryIO, start: int, end: int, count: list[int]
+def walk(
+    file: BinaryIO, start: int, end: int, count: list[int] | None = None
 ) -> Iterator[tuple[bytes, int, int]]:
     """Each box's kind, and where its contents start and how long they are, depth first."""
+    count = [0] if count is None else count
     while start + 8 <= end and count[0] < _MOST:
         count[0] += 1
         file.seek(start)
@@ -62,7 +63,7 @@ def _boxes(
             stop = end
         yield kind, start + head, stop - start - head
         if kind in _INSIDE:
-            yield from _boxes(file, start + head + 4 * (kind == _VERSIONED), stop, count)
+            yield from walk(file, start + head + 4 * (kind == _VERSIONED), stop, count)
         start = stop
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import struct
 from typing import Any
 
@@ -17,6 +18,7 @@ FORMATS = {
     ".webp": "WEBP",
 }
 DEEP_EXTRA = 'pip install "optistyle[deep]"'
+FORMATS_EXTRA = 'pip install "optistyle[formats]"'
 
 _srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 # Bytes 24 to 35 of a profile say when it was made; this one has a fixed date in place of now.
@@ -31,3 +33,13 @@ def deep_codecs() -> tuple[Any, Any] | None:
     except ImportError:
         return None
     return imagecodecs, tifffile
+
+
+def heif_reader() -> Any | None:
+    """The module pi_heif, or else pillow_heif, which has the same functions and an encoder."""
+    for name in ("pi_heif", "pillow_heif"):
+        try:
+            return importlib.import_module(name)
+        except ImportError:
+            continue
+    return None

@@ -10,7 +10,7 @@ from PIL import ImageFile, features
 
 from optistyle.errors import InputError
 
-#: The formats that are read, in words.
+#: The formats that are read without the extra `formats`, in words.
 READABLE = "JPEG, PNG, WebP, TIFF, GIF, BMP, AVIF, JPEG 2000, PPM, TGA"
 
 
@@ -40,6 +40,7 @@ _SIGNATURES = {
     b"GIF89a": "GIF",
     b"\0\0\0\x0cjP  \r\n\x87\n": "JPEG 2000",
     b"\xff\x4f\xff\x51": "JPEG 2000",
+    **dict.fromkeys((b"\xff\x0a", b"\0\0\0\x0cJXL \r\n\x87\n"), "JPEG XL"),
     **dict.fromkeys((b"II\x2a\0", b"MM\0\x2a", b"II\x2b\0", b"MM\0\x2b"), "TIFF"),
 }
 
@@ -49,11 +50,6 @@ _DEVELOP = (
 )
 # Formats that are told by their first bytes and refused: name, way out
 _REFUSED: dict[bytes, tuple[str, str]] = {
-    b"\xff\x0a": ("a JPEG XL picture", "convert it with `djxl in.jxl out.png` first"),
-    b"\0\0\0\x0cJXL \r\n\x87\n": (
-        "a JPEG XL picture",
-        "convert it with `djxl in.jxl out.png` first",
-    ),
     b"FUJIFILMCCD-RAW": ("a camera raw file (Fujifilm RAF)", _DEVELOP),
     b"FOVb": ("a camera raw file (Sigma X3F)", _DEVELOP),
     b"\0MRM": ("a camera raw file (Minolta MRW)", _DEVELOP),
@@ -88,16 +84,9 @@ _REFUSED: dict[bytes, tuple[str, str]] = {
         "fetch the picture with `git lfs pull` first",
     ),
 }
+_HEIC_BRANDS = (b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1")
 _BRANDS: dict[bytes, tuple[str, str]] = {
-    **dict.fromkeys(
-        (b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1"),
-        (
-            "a HEIC picture",
-            "export it as JPEG, or set the camera to its most compatible format",
-        ),
-    ),
     b"crx ": ("a camera raw file (Canon CR3)", _DEVELOP),
-    b"jxl ": ("a JPEG XL picture", "convert it with `djxl in.jxl out.png` first"),
 }
 #: Names of camera raw files that are TIFF files by their first bytes.
 _RAW_SUFFIXES = {
@@ -124,7 +113,7 @@ _TGA_FOOTER = b"TRUEVISION-XFILE.\0"
 
 
 def identify(file: BinaryIO, suffix: str, name: str) -> str:
-    """Return which of the formats in `READABLE` a file has.
+    """Return which of the formats in `READABLE` a file has, or "HEIC" or "JPEG XL".
 
     Args:
         file: The file.
@@ -233,6 +222,8 @@ def _by_brands(file: BinaryIO, head: bytes, name: str) -> str:
     if b"avif" in brands or b"avis" in brands:
         return "AVIF"
     for brand in brands:
+        if brand in _HEIC_BRANDS:
+            return "HEIC"
         if brand in _BRANDS:
             raise refusal(name, *_BRANDS[brand])
     raise refusal(name, "a video", "export a frame of it as PNG first")

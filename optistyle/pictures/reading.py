@@ -21,10 +21,22 @@ import torch
 from PIL import Image, ImageChops, ImageCms, ImageFile
 
 from optistyle.errors import InputError
-from optistyle.pictures import boxes, containers, ifds, jpegs, notes, pngs, profiles, tiffs
+from optistyle.pictures import (
+    boxes,
+    containers,
+    heics,
+    ifds,
+    jpegs,
+    jpegxls,
+    notes,
+    pngs,
+    profiles,
+    tiffs,
+)
 from optistyle.pictures.codecs import DEEP_EXTRA, deep_codecs
 from optistyle.pictures.ifds import Directory
 from optistyle.pictures.picture import Picture
+from optistyle.pictures.samples import Samples
 from optistyle.pictures.sources import Job, Source, opened
 
 # JPEG 2000's numbers of colour spaces: CMYK, sRGB, grey, sYCC
@@ -41,6 +53,7 @@ def read(source: Source, *, max_pixels: int = 200_000_000) -> Picture:
     CMYK file).  Without a profile, PNG's cICP, gAMA and cHRM and AVIF's cICP count.  Of an
     animated or multi-page file it is the first picture that is no thumbnail, with a warning.
     Without the extra `optistyle[deep]`, 16-bit colours are read as 8-bit, with a warning.
+    HEIC and JPEG XL (in sRGB) are read where the extra `optistyle[formats]` is installed.
 
     Args:
         source: A path, the bytes of an image file, or a binary file object, such as
@@ -244,6 +257,33 @@ def _read_boxes(job: Job, kind: str) -> _Contents:
     return contents
 
 
+def _read_heic(job: Job, kind: str) -> _Contents:
+    return _from_library(heics.decode(job), job)
+
+
+def _read_jpeg_xl(job: Job, kind: str) -> _Contents:
+    decoded = jpegxls.decode(job)
+    if isinstance(decoded, Samples):
+        return _from_library(decoded, job)
+    inner = Job(decoded, job.name, "", job.max_pixels, job.notices)
+    return _read_jpeg(inner, "JPEG")
+
+
+def _from_library(samples: Samples, job: Job) -> _Contents:
+    contents = _Contents(icc=samples.icc, exif=ifds.exif(samples.exif))
+    if samples.bits > 8 and deep_codecs() is not None:
+        contents.deep = samples.colour, samples.alpha
+        return contents
+    stored = np.dstack([samples.colour, samples.alpha])
+    if samples.bits > 8:
+        job.notices.append(
+            f"{job.name} has {samples.bits} bits, read as 8; for all of them {DEEP_EXTRA}"
+        )
+        stored = (stored >> 8).astype(np.uint8)
+    contents.image = _from_samples(stored, None)
+    return contents
+
+
 def _read_tiff(job: Job, kind: str) -> _Contents:
     tiff = ifds.Tiff(job.file)
     page = tiffs.main_page(tiff, job.name, job.notices)
@@ -309,6 +349,8 @@ _READERS: dict[str, Callable[[Job, str], _Contents]] = {
     "BMP": _read_bmp,
     "AVIF": _read_boxes,
     "JPEG 2000": _read_boxes,
+    "HEIC": _read_heic,
+    "JPEG XL": _read_jpeg_xl,
     "TIFF": _read_tiff,
     "PPM": _read_ppm,
 }
