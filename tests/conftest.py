@@ -38,6 +38,7 @@ bfloat16 = pytest.mark.skipif(
 #: Tests whose subject needs the forecast of a run's time; all others are told a number at once.
 FORECAST = {
     "test_the_time_grows_with_the_work",
+    "test_ctrl_c_before_the_first_step",
     "test_ctrl_c_saves_and_resume_goes_on",
     "test_plan_writes_nothing",
     "test_run_writes_picture_and_manifest",

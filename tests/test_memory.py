@@ -211,6 +211,8 @@ def test_free_counts_what_torch_has_and_does_not_use(monkeypatch: pytest.MonkeyP
 def test_free_knows_of_containers_and_held_of_this_program(monkeypatch: pytest.MonkeyPatch) -> None:
     files = {
         "/proc/meminfo": "MemTotal: 16000 kB\nMemAvailable:  8000 kB\nHugePages_Total:  0\n",
+        "/proc/self/cgroup": "0::/\n",
+        "/proc/self/mountinfo": "30 1 0:26 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n",
         "/sys/fs/cgroup/memory.max": "max\n",
         "/sys/fs/cgroup/memory.stat": "anon 1000000\nfile 9000000\n",
     }
