@@ -23,12 +23,14 @@ from benchmarks import (
     steps,
 )
 from optistyle.errors import InputError
+from optistyle.machine import heap
 
 
 @click.group(invoke_without_command=True)
 @click.pass_context
 def main(context: click.Context) -> None:
     """Speed against a plain PyTorch loop, and quality of the encoders."""
+    heap.keep()  # as the command line does
     if context.invoked_subcommand is None:
         context.invoke(speed_command)
         context.invoke(gradients_command)

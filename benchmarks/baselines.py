@@ -81,7 +81,9 @@ def painters() -> dict[str, Painter]:
         "style image": lambda content, style: style,
         **{name: feed_forward(model) for name, model in models.items()},
         "adain, alpha 0.8": feed_forward(models["adain"], 0.8),
-        "optimiser": lambda content, style: stylize(content, style, Recipe(size=SIZE)).image,
+        "optimiser": lambda content, style: (
+            stylize(content, style, Recipe(size=SIZE), progress=False).image
+        ),
     }
 
 
@@ -171,7 +173,14 @@ class _Race:
     encoder: VGG
 
     def run(self, recipe: Recipe, clock: _Clock) -> None:
-        stylize(self.content, self.style, recipe, encoder=self.encoder, observers=[clock])
+        stylize(
+            self.content,
+            self.style,
+            recipe,
+            encoder=self.encoder,
+            observers=[clock],
+            progress=False,
+        )
 
     def cold(self, recipe: Recipe) -> dict[str, Any]:
         """From the content: iterations and the last objective."""

@@ -103,7 +103,7 @@ def _painted(
 ) -> dict[str, float]:
     started, picture = time.perf_counter(), content
     if encoder is not None:
-        result = stylize(content, style, RECIPE, encoder=encoder())
+        result = stylize(content, style, RECIPE, encoder=encoder(), progress=False)
         picture = result.image
         result.save(output)
     seconds = time.perf_counter() - started

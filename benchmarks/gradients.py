@@ -37,7 +37,7 @@ def errors(
     at = ("at the start", f"after {iterations}")
     found: dict[str, dict[str, list[float]]] = {way: {look: [] for look in at} for way in ways}
     for content, style in pictures:
-        late = stylize(content, style, recipe, encoder=own).image
+        late = stylize(content, style, recipe, encoder=own, progress=False).image
         looks = dict(zip(at, (content, late), strict=True))
         goals = _gradients(exact, looks, content, style)
         for way, encoder in ways.items():

@@ -51,7 +51,13 @@ def ours(name: str, precision: str, gamma: float, size: int, iterations: int) ->
         def stepped(self, step: Step) -> None:
             times.append(time.perf_counter())
 
-    stylize(*pair(size), recipe, encoder=encoder_of(name, precision), observers=[Clock()])
+    stylize(
+        *pair(size),
+        recipe,
+        encoder=encoder_of(name, precision),
+        observers=[Clock()],
+        progress=False,
+    )
     return (times[-1] - times[0]) / (len(times) - 1)
 
 

@@ -19,7 +19,6 @@ from torch import Tensor
 
 from optistyle import Recipe, load_encoder, read, sheet, stylize, write
 from optistyle.pictures import resize
-from optistyle.run.observers import ProgressBar
 from optistyle.sizes import fit_longer_side
 
 
@@ -58,7 +57,7 @@ def picture(name: str, pair: tuple[str, str], recipe: Recipe, cache: Path) -> Te
         painting = read(ROOT / "examples" / "styles" / f"{pair[1]}.jpg")
         network = load_encoder(recipe.encoder)
         content = photograph(pair[0])
-        stylize(content, painting, recipe, encoder=network, observers=[ProgressBar()]).save(path)
+        stylize(content, painting, recipe, encoder=network).save(path)
     return read(path).pixels
 
 

@@ -13,7 +13,6 @@ from skimage import data
 
 import optistyle
 from optistyle.pictures import resize
-from optistyle.run.observers import ProgressBar
 from optistyle.sizes import fit_longer_side
 
 ROOT = Path(__file__).parents[1]
@@ -25,7 +24,7 @@ def main(size: int = 512, out: Path = ROOT / "out") -> None:
     photograph = torch.from_numpy(data.chelsea().copy()).permute(2, 0, 1)[None].float() / 255
     painting = optistyle.read(ROOT / "examples" / "styles" / "garden.jpg")
     recipe = optistyle.Recipe(size=size)
-    result = optistyle.stylize(photograph, painting, recipe, observers=[ProgressBar()])
+    result = optistyle.stylize(photograph, painting, recipe)
     result.save(out / "demo.png")
     (out / "demo.json").write_text(json.dumps(result.manifest(), indent=1))
     small = resize(painting.pixels, fit_longer_side(painting.height, painting.width, size))

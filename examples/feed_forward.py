@@ -140,7 +140,7 @@ def gatys(size: int, folder: Path) -> None:
     ways: dict[str, Callable[[Tensor, str], Tensor]] = {
         "AdaIN": lambda image, style: painted(model, image, [style], size),
         "optimiser, gamma 0": lambda image, style: (
-            stylize(image, painting(style), recipe, encoder=encoder).image
+            stylize(image, painting(style), recipe, encoder=encoder, progress=False).image
         ),
     }
     rows, seconds = [], dict.fromkeys(ways, 0.0)

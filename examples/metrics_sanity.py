@@ -102,7 +102,9 @@ def pictures(content: Tensor, style: Tensor) -> dict[str, Tensor]:
     }
     for beta in BETAS:
         recipe = Recipe(size=size, beta=beta, gamma=0.0, iterations=(40,))
-        found[f"beta {beta:.0e}"] = stylize(content, style, recipe, encoder=encoder).image
+        found[f"beta {beta:.0e}"] = stylize(
+            content, style, recipe, encoder=encoder, progress=False
+        ).image
     return found
 
 

@@ -18,8 +18,8 @@ from skimage import data
 from torch import Tensor
 
 from optistyle import Recipe, load_encoder, read, sheet, stylize, write
+from optistyle.machine import heap
 from optistyle.pictures import resize
-from optistyle.run.observers import ProgressBar
 from optistyle.sizes import fit_longer_side
 
 ROOT = Path(__file__).parents[1]
@@ -47,9 +47,7 @@ def picture(encoder: str, pair: tuple[str, str], gamma: float, size: int, cache:
         network = load_encoder(encoder)
         painting = read(ROOT / "examples" / "styles" / f"{pair[1]}.jpg")
         print(path.name, file=sys.stderr)
-        result = stylize(
-            photograph(pair[0]), painting, recipe, encoder=network, observers=[ProgressBar()]
-        )
+        result = stylize(photograph(pair[0]), painting, recipe, encoder=network)
         result.save(path)
     return read(path).pixels
 
@@ -73,6 +71,7 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=512)
     parser.add_argument("-o", "--output", type=Path, default=ROOT / "docs")
     options = parser.parse_args()
+    heap.keep()  # as the command line does
     cache = ROOT / "out" / "sheets"
     cache.mkdir(parents=True, exist_ok=True)
     options.output.mkdir(parents=True, exist_ok=True)

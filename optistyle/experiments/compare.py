@@ -250,7 +250,8 @@ def _paint(case: Case, content: Picture, style: Picture) -> Picture:
     assert case.size is not None
     if case.method in OPTIMISERS:
         recipe, network = _optimiser(case.method, case.encoder)
-        return stylize(content, style, replace(recipe, size=case.size), encoder=network).picture
+        recipe = replace(recipe, size=case.size)
+        return stylize(content, style, recipe, encoder=network, progress=False).picture
     at = sizes.fit_longer_side(content.height, content.width, case.size)
     return paint(_model(case.method), content, [style], at)
 
