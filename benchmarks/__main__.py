@@ -86,20 +86,15 @@ def race_command(
 
 
 @main.command("schedules")
-@click.option(
-    "--encoder",
-    "names",
-    type=click.Choice(["slim", "vgg19"]),
-    multiple=True,
-    default=("slim",),
-    show_default=True,
-)
-@click.option("--size", type=int, default=schedules.SIZE, show_default=True)
+@click.argument("names", nargs=-1, type=click.Choice(list(schedules.CONTENDERS)))
+@click.option("--seconds", "budgets", type=float, multiple=True, default=(45.0,), show_default=True)
+@click.option("--pair", "chosen", multiple=True, help="Only this pair.")
 @click.option("--work", type=click.Path(path_type=Path), default=Path("out/schedules"))
-@click.option("--own-pairs", is_flag=True, help="Our own pictures in place of the held-out set.")
-def schedules_command(names: tuple[str, ...], size: int, work: Path, own_pairs: bool) -> None:
-    """Schedules in the same work: pictures judged in an encoder that was not optimised."""
-    schedules.main(names, size, work, own_pairs)
+def schedules_command(
+    names: tuple[str, ...], budgets: tuple[float, ...], chosen: tuple[str, ...], work: Path
+) -> None:
+    """Schedules in the same seconds, judged in a network that none was optimised in."""
+    schedules.main(names, budgets, work, chosen)
 
 
 @main.command("steps")

@@ -17,6 +17,18 @@ HELD_OUT = SHARED / "images"
 _RC2021 = ((0, 0), (1, 5), (3, 19), (7, 42), (10, 30), (19, 43))
 _USUAL = (("tuebingen", "starry_night"), ("hoover_tower", "great_wave"))
 
+#: Content and style: a skyline, two portraits and a city by the sea; then others.
+_VARIED = (
+    ("rc2021/content/content10.png", "rc2021/style/style7.png"),
+    ("rc2021/content/content39.png", "rc2021/style/style13.png"),
+    ("rc2021/content/content26.png", "rc2021/style/style6.png"),
+    ("rc2021/content/content8.png", "rc2021/style/style1.png"),
+    ("pairs/content/tuebingen.jpg", "pairs/style/starry_night.jpg"),
+    ("pairs/content/hoover_tower.jpg", "pairs/style/great_wave.jpg"),
+    ("rc2021/content/content32.png", "rc2021/style/style3.png"),
+    ("rc2021/content/content30.png", "rc2021/style/style20.png"),
+)
+
 _PHOTOGRAPHS = ("astronaut", "chelsea", "coffee", "rocket")
 _PAINTINGS = ("swirls", "woodcut", "garden", "cubist", "mosaic", "ink")
 
@@ -69,3 +81,15 @@ def held_out(size: int) -> dict[str, tuple[Tensor, Tensor]]:
         name: tuple(centre_square(read(path).pixels, size) for path in paths)  # type: ignore[misc]
         for name, paths in files.items()
     }
+
+
+def varied(size: int) -> dict[str, tuple[Tensor, Tensor]]:
+    """Eight held-out pairs with two portraits and two skylines, where they are; else our own."""
+    if not HELD_OUT.is_dir():
+        return own(size)
+    return {
+        " x ".join(Path(file).stem for file in files): tuple(
+            centre_square(read(HELD_OUT / file).pixels, size) for file in files
+        )
+        for files in _VARIED
+    }  # type: ignore[return-value]

@@ -1,155 +1,319 @@
-"""Which schedule paints the best picture in the same time?
+"""Which schedule paints the best picture in so many seconds?
 
-Every contender has our loss weights, so that only schedule and solver differ, and as many
-iterations as make its work the default's: each counts by its pixels, so that a machine's other
-work does not decide. crowsonkb's schedule and solver are those of style-transfer-pytorch: from
-128 px by sqrt(2), twice as many iterations at first, Adam at 0.02 and the average of its iterates.
+A *contender* is a start and a list of *legs*: so many iterations in one encoder at one size. Its
+counts are scaled until its seconds, by costs measured on this machine beforehand, are the budget's.
+So pictures can be painted beside other work: only costs are measured on a quiet machine.
 
-Pictures are judged in an encoder that they were not optimised in: those of slim in VGG-19, those of
-VGG-19 in `encoders.COMPRESSED`. There, and lower is better: *style*, the mean over relu1_1 …
-relu5_1 of |G - S|² / |S|²; *content*, |F - C|² / |C|² at relu4_2; and *self-similarity* to the
-content (report 000's preset). What counts is the ratio to the default's picture of the same pair:
-geometric means, with a bootstrap interval over pairs.
+Pictures are judged in a network that no contender optimises in: VGG-19's compression to a sixteenth
+by Wang et al. (collaborative distillation, CVPR 2020), normalised as our encoders are. There, and
+lower is better: *style*, the mean over relu1_1 … relu5_1 of |G - S|² / |S|²; *content*,
+|F - C|² / |C|² at relu4_2; and *self-similarity* to the photograph (report 000's preset), which
+needs no network. The result is the front of style against content, not one number.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
-from functools import partial
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from torch import Tensor
 
 from benchmarks import encoders, pairs, record
 from benchmarks.baselines import JUDGED
-from optistyle import metrics
+from optistyle import baselines, metrics
+from optistyle.baselines.paint import paint
+from optistyle.choices import WARM_STARTS
 from optistyle.encoders import load
 from optistyle.encoders.procedural import calibration_images
 from optistyle.encoders.vgg import VGG, mean_activations, normalise
-from optistyle.pictures import read, sheet, write
-from optistyle.published import preset
-from optistyle.recipes import Recipe
-from optistyle.run import Run
+from optistyle.experiments.intervals import bootstrap
+from optistyle.files import write_whole
+from optistyle.pictures import Picture, Stored, plots, read, sheet, write
+from optistyle.recipes import Recipe, changed
+from optistyle.run import Run, read_inputs
 
-#: Longer side that the contenders' scales are given for.
+#: Longer side of the pictures.
 SIZE = 512
-_PUBLISHED = preset("fine")
-CONTENDERS: Mapping[str, Recipe] = {
-    "default": Recipe(),
-    "single scale": Recipe(scales="single"),
-    "crowsonkb": Recipe(
-        scales=_PUBLISHED.scales, iterations=_PUBLISHED.iterations, optimizer="adam"
+SIDES = (181, 256, 362, SIZE)
+
+
+@dataclass(frozen=True)
+class Leg:
+    """Iterations in one encoder at one size, as a share of all."""
+
+    encoder: str
+    side: int
+    share: float
+
+
+@dataclass(frozen=True)
+class Contender:
+    """What is painted with: settings beside the schedule are ``changes`` of the recipe's."""
+
+    legs: Sequence[Leg]
+    init: str = "content"
+    changes: Mapping[str, Any] = field(default_factory=dict)
+
+
+def _legs(encoder: str, shares: Mapping[int, float]) -> list[Leg]:
+    return [Leg(encoder, side, share) for side, share in shares.items()]
+
+
+#: Shares of the iterations by the law of `Recipe.schedule`.
+USUAL = {256: 2.5, 362: 1.25, 512: 1.0}
+_VGG = Contender(_legs("vgg19", USUAL))
+_FINE = {362: 1.25, 512: 1.0}
+CONTENDERS: Mapping[str, Contender] = {
+    "vgg19": _VGG,
+    "slim": Contender(_legs("slim", USUAL)),
+    "slim, then vgg19": Contender([*_legs("slim", {256: 5.0}), *_legs("vgg19", _FINE)]),
+    "vgg19, then slim": Contender(
+        [*_legs("vgg19", {256: 2.5, 362: 1.25}), *_legs("slim", {512: 1.0})]
     ),
-    "from 181 px": Recipe(scales=(181, 256, 362, 512)),
-    "from 362 px": Recipe(scales=(362, 512)),
-    "256 and 512 px": Recipe(scales=(256, 512)),
-    "more while coarse": Recipe(iterations=(400, 80, 40)),
+    "more while coarse": Contender(_legs("vgg19", {256: 5.0, 362: 2.0, 512: 1.0})),
+    "from 181 px": Contender(_legs("vgg19", {181: 2.5, 256: 1.25, **_FINE})),
+    "from 362 px": Contender(_legs("vgg19", {362: 2.5, 512: 1.0})),
+    "256 and 512 px": Contender(_legs("vgg19", {256: 2.5, 512: 1.0})),
+    "single": Contender(_legs("vgg19", {512: 1.0})),
+    "single, slim": Contender(_legs("slim", {512: 1.0})),
+    "from magenta": replace(_VGG, init="magenta"),
+    "from magenta, slim": Contender(_legs("slim", USUAL), init="magenta"),
+    "from magenta, 362 px": Contender(_legs("vgg19", {362: 2.5, 512: 1.0}), init="magenta"),
+    "from adain": replace(_VGG, init="adain"),
+    "magenta": Contender([], init="magenta"),
+    "beta 3e6": replace(_VGG, changes={"beta": 3e6}),
+    "beta 1e6": replace(_VGG, changes={"beta": 1e6}),
+    "single, beta 3e6": Contender(_legs("vgg19", {512: 1.0}), changes={"beta": 3e6}),
+    "from 362 px, beta 3e6": Contender(
+        _legs("vgg19", {362: 2.5, 512: 1.0}), changes={"beta": 3e6}
+    ),
+    "from 362 px, beta 1e6": Contender(
+        _legs("vgg19", {362: 2.5, 512: 1.0}), changes={"beta": 1e6}
+    ),
 }
 
 
-def steps(recipe: Recipe) -> list[tuple[int, int]]:
-    """Side in px and iterations of every scale of a square picture."""
-    return [(side, count) for (side, _), count in recipe.schedule(SIZE, SIZE)]
+@dataclass(frozen=True)
+class Costs:
+    """Seconds on a quiet machine.
+
+    Attributes:
+        start: of the command line around the iterations: imports, reading, planning, saving.
+        first: of the first iteration at a size, by encoder and side; it measures the targets.
+        each: of every other.
+        model: of a model's picture, by name.
+    """
+
+    start: float
+    first: Mapping[str, Mapping[int, float]]
+    each: Mapping[str, Mapping[int, float]]
+    model: Mapping[str, float]
+
+    def seconds(self, contender: Contender, counts: Sequence[int]) -> float:
+        total = self.start + self.model.get(contender.init, 0.0)
+        for leg, count in zip(contender.legs, counts, strict=True):
+            total += self.first[leg.encoder][leg.side]
+            total += (count - 1) * self.each[leg.encoder][leg.side]
+        return total
 
 
-def work(scales: Sequence[tuple[int, int]]) -> float:
-    """As iterations at full size."""
-    full, _ = scales[-1]
-    return sum(count * (side / full) ** 2 for side, count in scales)
+def fitted(contender: Contender, seconds: float, costs: Costs) -> list[int] | None:
+    """Iterations of every leg so that all take ``seconds``; None where they cannot.
+
+    A contender without legs has nothing to scale: it takes the time that it takes.
+    """
+    legs = contender.legs
+    fixed = costs.seconds(contender, [0] * len(legs))
+    if not legs:
+        return [] if fixed <= seconds else None
+    share = sum(leg.share * costs.each[leg.encoder][leg.side] for leg in legs)
+    counts = [max(1, round((seconds - fixed) / share * leg.share)) for leg in legs]
+    # The last leg makes up for rounding.
+    last = costs.each[legs[-1].encoder][legs[-1].side]
+    counts[-1] += int((seconds - costs.seconds(contender, counts)) // last)
+    return counts if counts[-1] > 0 else None
 
 
-def fitted(recipe: Recipe, size: int) -> Recipe:
-    """The same up to another size, every scale in proportion, in as much work as the default's."""
-    budget, own = work(steps(CONTENDERS["default"])), steps(recipe)
-    sides = [round(side * size / SIZE) for side, _ in own]
-    counts = [max(1, round(count * budget / work(own))) for _, count in own]
-    # The last scale makes up for rounding.
-    counts[-1] += round(budget - work(list(zip(sides, counts, strict=True))))
-    return replace(recipe, size=size, scales=tuple(sides), iterations=tuple(counts))
+def measured_costs(folder: Path) -> Costs:
+    """From ``folder`` where they were measured before; else measured now: keep the machine quiet."""
+    path = folder / "costs.json"
+    if not path.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        write_whole(path, json.dumps(_measure_costs(), indent=1).encode())
+    found = json.loads(path.read_text())
+    by_side = {
+        key: {name: {int(side): x for side, x in own.items()} for name, own in found[key].items()}
+        for key in ("first", "each")
+    }
+    return Costs(found["start"], by_side["first"], by_side["each"], found["model"])
 
 
-def judge(optimised: str) -> VGG:
-    """The encoder that pictures optimised in another one are judged in."""
-    if optimised == "slim":
-        return load("vgg19")
+def _measure_costs() -> dict[str, Any]:
+    content, style = pairs.own(SIZE)["astronaut x swirls"]
+    first: dict[str, dict[int, float]] = {}
+    each: dict[str, dict[int, float]] = {}
+    for name in ("vgg19", "slim"):
+        encoder = load(name)
+        for side in SIDES:
+            times = [time.perf_counter()]
+            for _ in Run(content, style, _recipe(name, [side], [8]), encoder=encoder):
+                times.append(time.perf_counter())
+            spent = np.diff(times)
+            first.setdefault(name, {})[side] = float(spent[0])
+            each.setdefault(name, {})[side] = float(np.median(spent[1:]))
+    model = {}
+    for name in WARM_STARTS:
+        started = time.perf_counter()
+        _from_model(name, content, style)
+        model[name] = time.perf_counter() - started
+    # The whole command at the least size, less its one iteration.
+    with tempfile.TemporaryDirectory() as folder:
+        files = [Path(folder) / name for name in ("content.png", "style.png", "picture.png")]
+        for path, pixels in zip(files, (content, style), strict=False):
+            write(path, pixels)
+        command = [sys.executable, "-m", "optistyle", "run", *map(str, files[:2])]
+        options = ["-o", str(files[2]), "--encoder", "vgg19", "--size", "64", "--iterations", "1"]
+        started = time.perf_counter()
+        subprocess.run([*command, *options], check=True, capture_output=True)
+        start = time.perf_counter() - started
+    return {"start": start, "first": first, "each": each, "model": model}
+
+
+def _recipe(encoder: str, sides: Sequence[int], counts: Sequence[int]) -> Recipe:
+    return Recipe(encoder=encoder, scales=tuple(sides), iterations=tuple(counts))
+
+
+def _from_model(name: str, content: Tensor, style: Tensor) -> Tensor:
+    size = content.shape[-2], content.shape[-1]
+    return paint(baselines.load(name), Picture(content), [Picture(style)], size).pixels
+
+
+@cache
+def _encoder(name: str) -> VGG:
+    return load(name)
+
+
+@cache
+def judge() -> VGG:
     encoder = encoders.compressed(encoders.COMPRESSED / "encoder5.pth")
     return normalise(encoder, mean_activations(encoder, calibration_images()))
 
 
+def picture(contender: Contender, counts: Sequence[int], content: Tensor, style: Tensor) -> Tensor:
+    """What a contender paints: (1, 3, H, W)."""
+    image = content if contender.init == "content" else _from_model(contender.init, content, style)
+    for name in dict.fromkeys(leg.encoder for leg in contender.legs):
+        own = [(x.side, n) for x, n in zip(contender.legs, counts, strict=True) if x.encoder == name]
+        recipe = changed(_recipe(name, *zip(*own, strict=True)), contender.changes)
+        inputs = replace(read_inputs(content, style, recipe), init=Stored(Picture(image)))
+        run = Run(inputs, recipe=recipe, encoder=_encoder(name))
+        run.finish()
+        image = run.result().image
+    return image
+
+
 def measure(
-    encoder: str, images: Mapping[str, tuple[Tensor, Tensor]], size: int, folder: Path
+    names: Iterable[str],
+    budgets: Sequence[float],
+    images: Mapping[str, tuple[Tensor, Tensor]],
+    folder: Path,
 ) -> list[dict[str, Any]]:
-    """One row per pair and contender, and a sheet per pair; what ``folder`` holds is kept."""
-    judging, rows = judge(encoder), []
+    """One row per pair, budget and contender that fits in; what ``folder`` holds is kept."""
+    costs, rows = measured_costs(folder), []
     for pair, (content, style) in images.items():
-        cells = {"photograph": content, "painting": style}
-        for name, contender in CONTENDERS.items():
-            recipe = replace(fitted(contender, size), encoder=encoder)
-            scales = steps(recipe)
-            iterations = ", ".join(f"{count} at {side}" for side, count in scales)
-            facts = {
-                "encoder": encoder,
-                "px": size,
-                "schedule": name,
-                "pair": pair,
-                "iterations": iterations,
-                "work": work(scales),
-            }
-            path = record.place(folder, encoder, name, iterations, pair)
-            picture = path.with_suffix(".png")
-            painted = partial(_painted, content, style, recipe, judging, picture)
-            rows.append(record.kept(path, facts, painted))
-            cells[name] = read(picture).pixels
-        names = list(cells)
-        threes = [names[first : first + 3] for first in range(0, len(names), 3)]
-        page = sheet([[cells[name] for name in three] for three in threes], threes)
-        write(folder / f"{encoder} {size} {pair} sheet.png".replace(" ", "_"), page)
+        for seconds in budgets:
+            for name in names:
+                counts = fitted(CONTENDERS[name], seconds, costs)
+                if counts is None:
+                    continue
+                legs = zip(CONTENDERS[name].legs, counts, strict=True)
+                facts = {
+                    "contender": name,
+                    "budget": seconds,
+                    "pair": pair,
+                    "iterations": ", ".join(f"{n} at {x.side} ({x.encoder})" for x, n in legs),
+                }
+                path = record.place(folder, f"{seconds:g}s", name, pair)
+                job = partial(_painted, name, counts, content, style, path.with_suffix(".png"))
+                rows.append(record.kept(path, facts, job))
     return rows
 
 
 def _painted(
-    content: Tensor, style: Tensor, recipe: Recipe, judging: VGG, picture: Path
+    name: str, counts: Sequence[int], content: Tensor, style: Tensor, path: Path
 ) -> dict[str, float]:
-    run = Run(content, style, recipe)
-    run.finish()
-    result = run.result()
-    result.save(picture)
-    return {
-        "seconds": sum(result.seconds),
-        **metrics.measure(JUDGED, result.image, content, [(style, 1.0)], judging),
-    }
+    image = picture(CONTENDERS[name], counts, content, style)
+    write(path, image)
+    return metrics.measure(JUDGED, image, content, [(style, 1.0)], judge())
+
+
+def sheets(rows: Sequence[Mapping[str, Any]], images: Any, folder: Path, columns: int = 4) -> None:
+    """One sheet per pair and budget: photograph, painting and every contender's picture."""
+    for pair, budget in dict.fromkeys((row["pair"], row["budget"]) for row in rows):
+        cells = dict(zip(("photograph", "painting"), images[pair], strict=True))
+        for row in rows:
+            if (row["pair"], row["budget"]) == (pair, budget):
+                name = row["contender"]
+                path = record.place(folder, f"{budget:g}s", name, pair).with_suffix(".png")
+                cells[name] = read(path).pixels
+        names = list(cells)
+        lines = [names[first : first + columns] for first in range(0, len(names), columns)]
+        page = sheet([[cells[name] for name in line] for line in lines], lines)
+        write(folder / f"sheet {budget:g}s {pair}.png".replace(" ", "_"), page)
 
 
 def means(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """One row per encoder, size and contender: work, and ratios to the default's."""
-    found, table = record.compared(rows, "schedule"), []
-    for (encoder, size, name), own in found.items():
-        usual, first = found[encoder, size, "default"], next(iter(own.values()))
-        ratios = {
-            key: record.mean_ratio([row[key] / usual[pair][key] for pair, row in own.items()])
-            for key in JUDGED
-        }
-        table.append(
-            {
-                "encoder": encoder,
-                "px": size,
-                "schedule": name,
-                "iterations": first["iterations"],
-                "work": first["work"],
-                "style": ratios["gram_distance"],
-                "content": ratios["content_distance"],
-                "self-similarity": ratios["self_similarity"],
-            }
-        )
+    """One row per budget and contender: ratios to VGG-19's picture of 45 s, over common pairs."""
+    usual = {r["pair"]: r for r in rows if (r["contender"], r["budget"]) == ("vgg19", 45.0)}
+    found: dict[tuple[float, str], list[Mapping[str, Any]]] = {}
+    for row in rows:
+        if row["pair"] in usual:
+            found.setdefault((row["budget"], row["contender"]), []).append(row)
+    table = []
+    for (budget, name), own in sorted(found.items()):
+        line: dict[str, Any] = {"s": budget, "contender": name, "pairs": len(own)}
+        for title, key in zip(("style", "content", "self-similarity"), JUDGED, strict=True):
+            logs = np.log([row[key] / usual[row["pair"]][key] for row in own])
+            line[title] = str(bootstrap(logs, lambda x: np.exp(x.mean(-1))))
+        table.append({**line, "iterations": own[0]["iterations"]})
     return table
 
 
-def main(names: Sequence[str], size: int, folder: Path, own_pairs: bool) -> None:
-    images = pairs.own(size) if own_pairs else pairs.held_out(size)
-    for name in names:
-        rows = measure(name, images, size, folder)
-        table = means(rows)
-        print(record.listed(table))
-        print(record.save(f"schedules-{name}-{size}", rows))
+def front(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
+    """The front as a plot: the mean style distance against the mean content distance."""
+    figure, axes = plots.axes(1, 1, width=8.0, height=6.0)
+    axis = axes[0, 0]
+    for budget in sorted({row["budget"] for row in rows}):
+        own = [row for row in rows if row["budget"] == budget]
+        names = list(dict.fromkeys(row["contender"] for row in own))
+        points = np.array(
+            [
+                np.exp(np.mean([np.log([r[k] for k in JUDGED[:2]]) for r in own if r["contender"] == x], 0))
+                for x in names
+            ]
+        )
+        axis.scatter(points[:, 1], points[:, 0], label=f"{budget:g} s", s=22)
+        for name, (style, content) in zip(names, points, strict=True):
+            axis.annotate(name, (content, style), fontsize=6, xytext=(3, 2), textcoords="offset points")
+    axis.set(xlabel="content: distance to the photograph", ylabel="style: distance to the painting")
+    axis.set_yscale("log")
+    axis.legend(frameon=False)
+    plots.save(figure, path)
+
+
+def main(names: Sequence[str], budgets: Sequence[float], folder: Path, chosen: Sequence[str]) -> None:
+    images = pairs.varied(SIZE)
+    images = {pair: images[pair] for pair in chosen or images}
+    rows = measure(names or CONTENDERS, budgets, images, folder)
+    sheets(rows, images, folder)
+    print(record.listed(means(rows)))
+    print(record.save(f"schedules-{SIZE}", rows))
