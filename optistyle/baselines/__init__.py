@@ -192,7 +192,7 @@ def load(
         raise InputError(f"no weights of {name} are here; {remedy(name)}")
     if entry.read is not None:
         if files:
-            raise InputError(f"{name} reads its weights from an installed package; no --weights")
+            raise InputError(f"{name} reads installed weights; leave --weights out")
         model = entry.read(numbers) if entry.numbered else entry.read()
         return model.to(device).requires_grad_(False).eval()
     if name == "johnson" and len(files) > 1:

@@ -23,7 +23,7 @@ from torch.nn import functional as F
 
 from optistyle import files, pictures, sizes
 from optistyle.baselines import onnx
-from optistyle.baselines.base import Alpha, Baseline, equal_shares, no_style, same, whole
+from optistyle.baselines.base import Alpha, Baseline, equal_shares, same, whole
 from optistyle.baselines.johnson import Layout, Norm, Residual, convolutions
 from optistyle.encoders.weights import installed
 from optistyle.errors import InputError
@@ -210,7 +210,8 @@ class Magenta26(Baseline):
         Scales and shifts of several numbers are blended by shares (Dumoulin et al., section 3.4);
         alpha mixes the painted picture with the content.
         """
-        no_style(styles, None, "magenta26")
+        if styles:
+            raise InputError("magenta26 paints in numbered styles: give no STYLE image")
         weights, strength = equal_shares(shares, len(self.numbers)), whole(alpha)
         rows = self.styles[list(self.numbers)]
         row = (rows.new_tensor(weights)[:, None] * rows).sum(0)
@@ -250,11 +251,11 @@ def read_numbered(numbers: Sequence[int]) -> Magenta26:
     """Read ``magenta26`` from the installed package, to paint in the styles of these numbers."""
     if not numbers:
         raise InputError(
-            f"magenta26 paints in numbered styles: give one or more of 0 to {COUNT - 1}"
+            f"magenta26 paints in numbered styles: give --style-number, from 0 to {COUNT - 1}"
         )
     for number in numbers:
         if not 0 <= number < COUNT:
-            raise InputError(f"style number {number}: magenta26 has 0 to {COUNT - 1}; give those")
+            raise InputError(f"style number is {number}; it must be from 0 to {COUNT - 1}")
     tensors = _tensors(_NUMBERED)
     residual = [f"res.{i}.{j}" for i in range(6) for j in (0, 1)]
     theirs = [*(f"contract.{i}" for i in range(3)), *residual, *(f"expand.{i}" for i in range(3))]
