@@ -51,5 +51,5 @@ clean:
 $(STAMP): setup.cfg constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --upgrade pip
-	$(BIN)/pip install --quiet -c constraints.txt -e ".[vgg19,fast,deep,formats,fonts,experiments,metrics,ray,notebook,test,lint]"
+	$(BIN)/pip install --quiet -c constraints.txt -e ".[vgg19,magenta,fast,deep,formats,fonts,experiments,metrics,ray,notebook,test,lint]"
 	touch $@

@@ -31,7 +31,7 @@ TV_FORMS = ("squared", "l1")
 COLOR_MODES = ("luminance", "histogram", "covariance")
 
 #: Feed-forward models that paint in any style; a run can start from their picture.
-WARM_STARTS = ("adain", "multiadain", "sanet", "adaattn")
+WARM_STARTS = ("adain", "multiadain", "sanet", "adaattn", "magenta")
 INITS = ("content", "style", "noise", "grey", *WARM_STARTS)
 #: Feed-forward models that can be trained here -> whether a network learns one painting only.
 TRAINABLE: Mapping[str, bool] = {

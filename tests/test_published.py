@@ -628,6 +628,9 @@ def test_same_padding_is_tensorflows() -> None:
     corner = torch.zeros(1, 1, 3, 3)
     corner[..., 0, 0] = 1
     layout = johnson._Same()
+    # Of 5 it needs two: one on each side.
+    odd = layout.convolve(torch.arange(25.0).view(1, 1, 5, 5), corner, None, 2)
+    assert odd.flatten().tolist() == [0, 0, 0, 0, 6, 8, 0, 16, 18]
     assert layout.convolve(x, corner, None, 2).flatten().tolist() == [0, 2, 8, 10]
     up = layout.upsample(torch.ones(1, 1, 2, 2), corner, None)
     assert up[0, 0].tolist() == [[1, 0, 1, 0], [0] * 4, [1, 0, 1, 0], [0] * 4]

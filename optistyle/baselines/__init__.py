@@ -13,7 +13,7 @@ from safetensors import torch as safetensors
 from torch import Tensor
 
 from optistyle import encoders, files
-from optistyle.baselines import adjustable, johnson, published
+from optistyle.baselines import adjustable, johnson, magenta, published
 from optistyle.baselines.adaattn import AdaAttN
 from optistyle.baselines.adain import AdaIN, MultiAdaIN
 from optistyle.baselines.base import Baseline, fill
@@ -39,6 +39,9 @@ class Model:
         one_style: whether a network has one style, learned from that painting.
         schedule: of `train.Settings`, where it is not the default one.
         licence: of the weights: packaged ones, or where there are none, the published ones.
+        read: for models whose weights another package installs: reads them; it takes the numbers
+            of styles where the model has those.
+        numbered: how many styles it has by number.
     """
 
     source: str
@@ -46,6 +49,13 @@ class Model:
     one_style: bool = False
     schedule: Mapping[str, Any] = field(default_factory=dict)
     licence: str = "optistyle's own"
+    read: Callable[..., Baseline] | None = None
+    numbered: int = 0
+
+    @property
+    def takes_paintings(self) -> bool:
+        """Whether it paints in the style of any paintings that it is given."""
+        return not (self.one_style or self.numbered)
 
 
 def _adain(encoder: VGG, generator: torch.Generator | None) -> Transfer:
@@ -72,6 +82,8 @@ def _widths(encoder: VGG) -> tuple[int, ...]:
     return (64 // part, 128 // part, 256 // part, encoder.channels("relu4_1"))
 
 
+_MAGENTA = "Apache-2.0 (Magenta); the package that installs them: MIT"
+
 _ATTENTION = {"batch": 4, "learning_rate": 5e-4}
 _ONE_STYLE = {"warm_up_steps": 300, "batch": 4}
 
@@ -89,6 +101,13 @@ MODELS: Mapping[str, Model] = {
     "microast": Model("Wang et al., AAAI 2023: published files only", licence="MIT"),
     "johnson": Model(
         "Johnson, Alahi & Fei-Fei, ECCV 2016: one style", johnson.untrained, True, _ONE_STYLE
+    ),
+    "magenta": Model("Ghiasi et al., BMVC 2017", licence=_MAGENTA, read=magenta.read),
+    "magenta26": Model(
+        f"Dumoulin, Shlens & Kudlur, ICLR 2017: {magenta.COUNT} styles by number",
+        licence=_MAGENTA,
+        read=magenta.read_numbered,
+        numbered=magenta.COUNT,
     ),
 }
 
@@ -108,7 +127,7 @@ def make(name: str, encoder: VGG, seed: int = 0, painting: Tensor | None = None)
     """
     entry = named(name)
     if entry.make is None:
-        raise InputError(f"{name} cannot be trained here; its published files are read")
+        raise InputError(f"{name} cannot be trained here; its published weights are read")
     if entry.one_style != (painting is not None):
         wants = "learns one painting: give it" if entry.one_style else "learns no single painting"
         raise InputError(f"{name} {wants}")
@@ -132,13 +151,27 @@ def named(name: str) -> Model:
 
 
 def packaged(name: str) -> Path:
-    """Where the packaged weights of a model are."""
-    named(name)
-    return DATA / f"{name}.safetensors"
+    """Where the weights of a model are or would be, in this package or the one that has them."""
+    found = magenta.find(name) if named(name).read else None
+    return found or DATA / f"{name}.safetensors"
+
+
+def remedy(name: str) -> str:
+    """How to get the weights of a model that are not here."""
+    entry = named(name)
+    if entry.read is not None:
+        return magenta.REMEDY
+    if entry.make is not None:
+        return f"make them with optistyle train {name}"
+    return "name its published files (--weights)"
 
 
 def load(
-    name: str = "adain", *, files: Sequence[Path] = (), device: torch.device | str = "cpu"
+    name: str = "adain",
+    *,
+    files: Sequence[Path] = (),
+    numbers: Sequence[int] = (),
+    device: torch.device | str = "cpu",
 ) -> Baseline:
     """Load a trained model, ready to use.
 
@@ -146,21 +179,28 @@ def load(
         name: a key of `MODELS`.
         files: in place of the packaged weights: a file that `save` wrote, or published files, or a
             folder of them (see `published` and `johnson`).
+        numbers: of the styles to paint in, for a model that has them by number.
         device: where to.
 
     Raises:
         InputError: an unknown name, weights that are not there, or another model's.
     """
     entry = named(name)
+    if numbers and not entry.numbered:
+        raise InputError(f"{name} has no styles by number; leave --style-number out")
     if not files and not packaged(name).is_file():
-        how = f"make them with optistyle train {name}" if entry.make else "name its published files"
-        raise InputError(f"no weights of {name} are here; {how} (--weights)")
+        raise InputError(f"no weights of {name} are here; {remedy(name)}")
+    if entry.read is not None:
+        if files:
+            raise InputError(f"{name} reads installed weights; leave --weights out")
+        model = entry.read(numbers) if entry.numbered else entry.read()
+        return model.to(device).requires_grad_(False).eval()
     if name == "johnson" and len(files) > 1:
         raise InputError(f"a network of johnson is one file or folder; {len(files)} were given")
     path = files[0] if files else packaged(name)
     known = facts(path) if len(files) < 2 and not path.is_dir() else {}
     if name == "johnson" and known.get("model", name) == name:
-        model: Baseline = johnson.read(path)
+        model = johnson.read(path)
     elif not known and name in published.NAMES:
         model = published.read(name, files, lambda encoder: _empty(name, encoder))
     elif known.get("model") != name:

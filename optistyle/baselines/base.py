@@ -24,6 +24,8 @@ class Baseline(nn.Module):
     scaffold: frozenset[str] = frozenset()
     #: Of the style's share in the training's losses.
     style_weight: float = 1.0
+    #: The styles that it paints in, by number; none where styles are paintings or its only one.
+    numbers: tuple[int, ...] = ()
 
     def stylize(
         self,
@@ -82,6 +84,18 @@ def mirrored(image: Tensor, grid: int, least: int) -> Tensor:
     check_sides(image, least)
     height, width = image.shape[-2:]
     return F.pad(image, (0, -width % grid, 0, -height % grid), mode="reflect")
+
+
+def same(x: Tensor, side: int, stride: int) -> Tensor:
+    """Pad (B, N, H, W) with zeros as TensorFlow's SAME does for a kernel of ``side`` px.
+
+    Where the padding of an axis is odd, the right or lower border has one pixel more.
+    """
+    spare = []
+    for extent in (x.shape[-1], x.shape[-2]):
+        total = max(0, (-(-extent // stride) - 1) * stride + side - extent)
+        spare += [total // 2, total - total // 2]
+    return F.pad(x, spare)
 
 
 def by_level(alpha: Alpha, levels: Sequence[str]) -> dict[str, float]:

@@ -26,7 +26,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from optistyle.baselines.base import Alpha, Baseline, mirrored, no_style, whole
+from optistyle.baselines.base import Alpha, Baseline, mirrored, no_style, same, whole
 from optistyle.baselines.teacher import Teacher
 from optistyle.encoders.formats import missing
 from optistyle.encoders.vgg import VGG
@@ -56,12 +56,7 @@ class _Same(Layout):
     eps = 1e-3
 
     def convolve(self, x: Tensor, weight: Tensor, bias: Tensor | None, stride: int) -> Tensor:
-        # TensorFlow's SAME: what padding is odd goes to the right and below.
-        spare = []
-        for side in (x.shape[-1], x.shape[-2]):
-            total = max(0, (-(-side // stride) - 1) * stride + weight.shape[-1] - side)
-            spare += [total // 2, total - total // 2]
-        return F.conv2d(F.pad(x, spare), weight, bias, stride)
+        return F.conv2d(same(x, weight.shape[-1], stride), weight, bias, stride)
 
     def upsample(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         height, width = x.shape[-2:]
@@ -78,15 +73,15 @@ Norm = Callable[[Tensor, str], Tensor]
 #: The layers in order; those of residual blocks between.
 _DOWN = (("conv1", "in1", 1), ("conv2", "in2", 2), ("conv3", "in3", 2))
 _UP = (("deconv1", "in4"), ("deconv2", "in5"))
-_BLOCKS = tuple(f"res{index}" for index in range(1, 6))
+_BLOCKS = 5
 
 
 class Residual(nn.Module):
-    """Two halvings, five residual blocks, two doublings; its parameters have published keys.
+    """Two halvings, residual blocks, two doublings; its parameters have published keys.
 
     Args:
-        tensors: ``conv1.conv2d.weight`` -> (32, 3, 9, 9), ``in1.weight`` -> (32,), and so on;
-            biases of convolutions where there are any.
+        tensors: ``conv1.conv2d.weight`` -> (32, 3, 9, 9), ``in1.weight`` -> (32,), and so on for
+            the names that `convolutions` lists; biases of convolutions where there are any.
         layout: how it computes.
     """
 
@@ -101,6 +96,7 @@ class Residual(nn.Module):
                     node.add_module(name, nn.Module())
                 node = node.get_submodule(name)
             node.register_parameter(leaf, nn.Parameter(tensor.float()))
+        self.blocks = [name for name in self._modules if name.startswith("res")]
 
     def _parts(self, name: str) -> tuple[Tensor, Tensor | None]:
         parts = self.get_submodule(name)._parameters
@@ -122,7 +118,7 @@ class Residual(nn.Module):
         x = mirrored(255 * image, 4, 16)
         for conv, name, stride in _DOWN:
             x = F.relu(norm(self._conv(x, conv, stride), name))
-        for block in _BLOCKS:
+        for block in self.blocks:
             inner = F.relu(norm(self._conv(x, f"{block}.conv1"), f"{block}.in1"))
             x = x + norm(self._conv(inner, f"{block}.conv2"), f"{block}.in2")
         for conv, name in _UP:
@@ -211,10 +207,10 @@ def initial_tensors(width: int, generator: torch.Generator | None) -> dict[str, 
     """
     one, two, four = width, 2 * width, 4 * width
     shapes = {"conv1": (one, 3, 9), "conv2": (two, one, 3), "conv3": (four, two, 3)}
-    shapes |= {f"{block}.conv{i}": (four, four, 3) for block in _BLOCKS for i in (1, 2)}
+    shapes |= {conv: (four, four, 3) for conv, _ in convolutions() if conv.startswith("res")}
     shapes |= {"deconv1": (two, four, 3), "deconv2": (one, two, 3), "deconv3": (3, one, 9)}
     tensors = {}
-    for (conv, norm), (wide, source, side) in zip(_names(), shapes.values(), strict=True):
+    for (conv, norm), (wide, source, side) in zip(convolutions(), shapes.values(), strict=True):
         deviation = math.sqrt(2 / (source * side * side))
         last = conv == "deconv3"
         # The network works in 0..255: where nothing is normalised behind it, weights are as large.
@@ -228,10 +224,10 @@ def initial_tensors(width: int, generator: torch.Generator | None) -> dict[str, 
     return tensors
 
 
-def _names() -> list[tuple[str, str]]:
-    """Convolutions and their normalisations in the order of lengstrom's program."""
-    blocks = [(f"{b}.conv{i}", f"{b}.in{i}") for b in _BLOCKS for i in (1, 2)]
-    return [(c, n) for c, n, _ in _DOWN] + blocks + [*_UP, ("deconv3", "in6")]
+def convolutions(blocks: int = _BLOCKS) -> list[tuple[str, str]]:
+    """Convolutions and the normalisations after them, in order, for a number of residual blocks."""
+    residual = [(f"res{b + 1}.conv{i}", f"res{b + 1}.in{i}") for b in range(blocks) for i in (1, 2)]
+    return [(c, n) for c, n, _ in _DOWN] + residual + [*_UP, ("deconv3", "in6")]
 
 
 def read(path: Path) -> Johnson:
@@ -245,7 +241,7 @@ def read(path: Path) -> Johnson:
 def from_examples(tensors: Mapping[str, Tensor], file: str) -> Johnson:
     """A state dict of pytorch/examples; its running statistics, of old versions, are not used."""
     found = {}
-    for conv, norm in _names():
+    for conv, norm in convolutions():
         owners = (f"{conv}.conv2d", norm) if norm != "in6" else (f"{conv}.conv2d",)
         for key in (f"{owner}.{part}" for owner in owners for part in ("weight", "bias")):
             if key not in tensors:
@@ -270,7 +266,7 @@ def from_variables(folder: Path) -> Johnson:
     except (OSError, ValueError) as error:
         raise InputError(f"{folder} holds no manifest.json that can be read") from error
     found = {}
-    for index, (conv, norm) in enumerate(_names()):
+    for index, (conv, norm) in enumerate(convolutions()):
         weight = _variable(folder, manifest, 3 * index)
         # Stored [kh, kw, in, out]; those of transposed convolutions [kh, kw, out, in], which
         # is what torch's transposed convolution wants in the end as well: (in, out, kh, kw).

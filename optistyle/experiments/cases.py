@@ -217,9 +217,7 @@ def _key(method: str, size: int, existing: Mapping[str, Path], encoder: str) -> 
     elif baselines.packaged(method).is_file():
         made = [version(), files.digest(baselines.packaged(method)), size]
     else:
-        raise InputError(
-            f"no weights of {method} are here; make them with optistyle train {method}"
-        )
+        raise InputError(f"no weights of {method} are here; {baselines.remedy(method)}")
     return folder_name(method, _short(made, 10))
 
 

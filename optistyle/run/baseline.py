@@ -24,6 +24,7 @@ def baseline(
     *,
     strength: float | Mapping[str, float] = 1.0,
     style_weights: Sequence[float] = (),
+    style_numbers: Sequence[int] = (),
     size: int | str = "auto",
     original_colors: str = "off",
     weights: Sequence[str | Path] = (),
@@ -38,7 +39,9 @@ def baseline(
         styles: one painting or a list of them. Models that have learned one style take none.
         strength: how far from the photograph, in [0, 1]; or a mapping with one number for each
             level of the model.
-        style_weights: relative share of each painting.
+        style_weights: relative share of each painting, or of each of `style_numbers`.
+        style_numbers: the styles, 0 to 25, that ``magenta26`` is to paint in. A model that
+            `baselines.load` returned was given them there.
         size: longer side of the result in pixels; ``auto`` is 512, or the photograph's where
             that is smaller; ``original`` is the photograph's.
         original_colors: as in `Recipe`.
@@ -60,10 +63,13 @@ def baseline(
     if isinstance(styles, KINDS):
         styles = [styles]
     if isinstance(model, str):
-        if not styles and not baselines.named(model).one_style:
+        if not styles and baselines.named(model).takes_paintings:
             raise InputError(f"no style image is given; {model} needs one or more")
         model = baselines.load(
-            model, files=[Path(file) for file in weights], device=devices.resolve(device)
+            model,
+            files=[Path(file) for file in weights],
+            numbers=style_numbers,
+            device=devices.resolve(device),
         )
     recipe = Recipe(
         scales="single",
@@ -71,7 +77,8 @@ def baseline(
         style_weights=tuple(style_weights),
         original_colors=original_colors,
     )
-    shares = recipe.shares(len(styles)) if styles else recipe.style_weights or None
+    count = len(styles or model.numbers)
+    shares = recipe.shares(count) if count else recipe.style_weights or None
     photograph, *paintings = (_large_enough(image) for image in (content, *styles))
     return paint(
         model,
