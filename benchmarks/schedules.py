@@ -4,11 +4,9 @@ A *contender* is a start and a list of *legs*: so many iterations in one encoder
 counts are scaled until its seconds, by costs measured on this machine beforehand, are the budget's.
 So pictures can be painted beside other work: only costs are measured on a quiet machine.
 
-Pictures are judged in a network that no contender optimises in: VGG-19's compression to a sixteenth
-by Wang et al. (collaborative distillation, CVPR 2020), normalised as our encoders are. There, and
-lower is better: *style*, the mean over relu1_1 … relu5_1 of |G - S|² / |S|²; *content*,
-|F - C|² / |C|² at relu4_2; and *self-similarity* to the photograph (report 000's preset), which
-needs no network. The result is the front of style against content, not one number.
+Pictures are judged by two networks that no contender optimises in (`judges`) and, without a network,
+by *self-similarity* to the photograph (report 000's preset); lower is better. The result is the
+front of style against content, not one number.
 """
 
 from __future__ import annotations
@@ -27,16 +25,16 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from benchmarks import encoders, pairs, record
-from benchmarks.baselines import JUDGED
-from optistyle import baselines, metrics
+from benchmarks import pairs, record
+from benchmarks.judges import JUDGES
+from optistyle import baselines
 from optistyle.baselines.paint import paint
 from optistyle.choices import WARM_STARTS
 from optistyle.encoders import load
-from optistyle.encoders.procedural import calibration_images
-from optistyle.encoders.vgg import VGG, mean_activations, normalise
+from optistyle.encoders.vgg import VGG
 from optistyle.experiments.intervals import bootstrap
 from optistyle.files import write_whole
+from optistyle.metrics import self_similarity
 from optistyle.pictures import Picture, Stored, plots, read, sheet, write
 from optistyle.recipes import Recipe, changed
 from optistyle.run import Run, read_inputs
@@ -90,15 +88,13 @@ CONTENDERS: Mapping[str, Contender] = {
     "from magenta, 362 px": Contender(_legs("vgg19", {362: 2.5, 512: 1.0}), init="magenta"),
     "from adain": replace(_VGG, init="adain"),
     "magenta": Contender([], init="magenta"),
+    "slim, beta 3e6": Contender(_legs("slim", USUAL), changes={"beta": 3e6}),
+    "slim, beta 1e6": Contender(_legs("slim", USUAL), changes={"beta": 1e6}),
     "beta 3e6": replace(_VGG, changes={"beta": 3e6}),
     "beta 1e6": replace(_VGG, changes={"beta": 1e6}),
     "single, beta 3e6": Contender(_legs("vgg19", {512: 1.0}), changes={"beta": 3e6}),
-    "from 362 px, beta 3e6": Contender(
-        _legs("vgg19", {362: 2.5, 512: 1.0}), changes={"beta": 3e6}
-    ),
-    "from 362 px, beta 1e6": Contender(
-        _legs("vgg19", {362: 2.5, 512: 1.0}), changes={"beta": 1e6}
-    ),
+    "from 362 px, beta 3e6": Contender(_legs("vgg19", {362: 2.5, 512: 1.0}), changes={"beta": 3e6}),
+    "from 362 px, beta 1e6": Contender(_legs("vgg19", {362: 2.5, 512: 1.0}), changes={"beta": 1e6}),
 }
 
 
@@ -202,17 +198,13 @@ def _encoder(name: str) -> VGG:
     return load(name)
 
 
-@cache
-def judge() -> VGG:
-    encoder = encoders.compressed(encoders.COMPRESSED / "encoder5.pth")
-    return normalise(encoder, mean_activations(encoder, calibration_images()))
-
-
 def picture(contender: Contender, counts: Sequence[int], content: Tensor, style: Tensor) -> Tensor:
     """What a contender paints: (1, 3, H, W)."""
     image = content if contender.init == "content" else _from_model(contender.init, content, style)
     for name in dict.fromkeys(leg.encoder for leg in contender.legs):
-        own = [(x.side, n) for x, n in zip(contender.legs, counts, strict=True) if x.encoder == name]
+        own = [
+            (x.side, n) for x, n in zip(contender.legs, counts, strict=True) if x.encoder == name
+        ]
         recipe = changed(_recipe(name, *zip(*own, strict=True)), contender.changes)
         inputs = replace(read_inputs(content, style, recipe), init=Stored(Picture(image)))
         run = Run(inputs, recipe=recipe, encoder=_encoder(name))
@@ -243,17 +235,22 @@ def measure(
                     "iterations": ", ".join(f"{n} at {x.side} ({x.encoder})" for x, n in legs),
                 }
                 path = record.place(folder, f"{seconds:g}s", name, pair)
-                job = partial(_painted, name, counts, content, style, path.with_suffix(".png"))
+                job = partial(_judged, name, counts, content, style, path.with_suffix(".png"))
                 rows.append(record.kept(path, facts, job))
     return rows
 
 
-def _painted(
+def _judged(
     name: str, counts: Sequence[int], content: Tensor, style: Tensor, path: Path
-) -> dict[str, float]:
-    image = picture(CONTENDERS[name], counts, content, style)
-    write(path, image)
-    return metrics.measure(JUDGED, image, content, [(style, 1.0)], judge())
+) -> dict[str, Any]:
+    """What the judges say of the picture, which is painted where ``path`` is not there."""
+    if not path.exists():
+        write(path, picture(CONTENDERS[name], counts, content, style))
+    image, row = read(path).pixels, {}
+    for by, judge in JUDGES.items():
+        row[f"{by}, style"], row[f"{by}, content"] = judge(image, content, style)
+    alike = self_similarity(image, content)
+    return {**row, "self-similarity": alike}
 
 
 def sheets(rows: Sequence[Mapping[str, Any]], images: Any, folder: Path, columns: int = 4) -> None:
@@ -271,46 +268,69 @@ def sheets(rows: Sequence[Mapping[str, Any]], images: Any, folder: Path, columns
         write(folder / f"sheet {budget:g}s {pair}.png".replace(" ", "_"), page)
 
 
-def means(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """One row per budget and contender: ratios to VGG-19's picture of 45 s, over common pairs."""
-    usual = {r["pair"]: r for r in rows if (r["contender"], r["budget"]) == ("vgg19", 45.0)}
+#: Title of a column -> what is averaged in it, as geometric means of ratios.
+COLUMNS: Mapping[str, Sequence[str]] = {
+    "style": [f"{by}, style" for by in JUDGES],
+    "content": [f"{by}, content" for by in JUDGES],
+    "self-similarity": ["self-similarity"],
+}
+#: What the ratios are to: contender and seconds.
+REFERENCE = "vgg19", 45.0
+
+
+def _ratios(rows: Sequence[Mapping[str, Any]]) -> dict[tuple[float, str], dict[str, np.ndarray]]:
+    """By budget and contender: logarithms of ratios to the reference, (pairs,), by column."""
+    usual = {row["pair"]: row for row in rows if (row["contender"], row["budget"]) == REFERENCE}
     found: dict[tuple[float, str], list[Mapping[str, Any]]] = {}
     for row in rows:
         if row["pair"] in usual:
             found.setdefault((row["budget"], row["contender"]), []).append(row)
+
+    def log(row: Mapping[str, Any], keys: Sequence[str]) -> float:
+        return float(np.mean([np.log(row[key] / usual[row["pair"]][key]) for key in keys]))
+
+    return {
+        place: {title: np.array([log(row, keys) for row in own]) for title, keys in COLUMNS.items()}
+        for place, own in sorted(found.items())
+    }
+
+
+def means(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """One row per budget and contender: geometric means, with bootstrap intervals over pairs."""
+    counts = {(row["budget"], row["contender"]): row["iterations"] for row in rows}
     table = []
-    for (budget, name), own in sorted(found.items()):
-        line: dict[str, Any] = {"s": budget, "contender": name, "pairs": len(own)}
-        for title, key in zip(("style", "content", "self-similarity"), JUDGED, strict=True):
-            logs = np.log([row[key] / usual[row["pair"]][key] for row in own])
+    for (budget, name), own in _ratios(rows).items():
+        line: dict[str, Any] = {"s": budget, "contender": name, "pairs": len(own["style"])}
+        for title, logs in own.items():
             line[title] = str(bootstrap(logs, lambda x: np.exp(x.mean(-1))))
-        table.append({**line, "iterations": own[0]["iterations"]})
+        table.append({**line, "iterations": counts[budget, name]})
     return table
 
 
 def front(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
-    """The front as a plot: the mean style distance against the mean content distance."""
+    """Plot style against content, as ratios to the reference; a colour for every budget."""
     figure, axes = plots.axes(1, 1, width=8.0, height=6.0)
-    axis = axes[0, 0]
-    for budget in sorted({row["budget"] for row in rows}):
-        own = [row for row in rows if row["budget"] == budget]
-        names = list(dict.fromkeys(row["contender"] for row in own))
-        points = np.array(
-            [
-                np.exp(np.mean([np.log([r[k] for k in JUDGED[:2]]) for r in own if r["contender"] == x], 0))
-                for x in names
-            ]
+    axis, places = axes[0, 0], _ratios(rows)
+    for budget in sorted({budget for budget, _ in places}):
+        own = {name: x for (seconds, name), x in places.items() if seconds == budget}
+        content, style = (
+            [float(np.exp(x[key].mean())) for x in own.values()] for key in ("content", "style")
         )
-        axis.scatter(points[:, 1], points[:, 0], label=f"{budget:g} s", s=22)
-        for name, (style, content) in zip(names, points, strict=True):
-            axis.annotate(name, (content, style), fontsize=6, xytext=(3, 2), textcoords="offset points")
-    axis.set(xlabel="content: distance to the photograph", ylabel="style: distance to the painting")
-    axis.set_yscale("log")
+        axis.scatter(content, style, label=f"{budget:g} s", s=22)
+        for name, x, y in zip(own, content, style, strict=True):
+            axis.annotate(name, (x, y), fontsize=6, xytext=(3, 2), textcoords="offset points")
+    axis.set(
+        xlabel="content: distance to the photograph, as a ratio",
+        ylabel="style: distance to the painting, as a ratio",
+        yscale="log",
+    )
     axis.legend(frameon=False)
     plots.save(figure, path)
 
 
-def main(names: Sequence[str], budgets: Sequence[float], folder: Path, chosen: Sequence[str]) -> None:
+def main(
+    names: Sequence[str], budgets: Sequence[float], folder: Path, chosen: Sequence[str]
+) -> None:
     images = pairs.varied(SIZE)
     images = {pair: images[pair] for pair in chosen or images}
     rows = measure(names or CONTENDERS, budgets, images, folder)

@@ -49,7 +49,7 @@ def made(folder: Path = record.RESULTS) -> dict[str, str]:
         "errors": plain(newest("gradients", folder)),
         "race": plain(together("race", folder)),
         "steps": plain(steps.means(together("steps", folder))),
-        "schedules": plain(schedules.means(together("schedules", folder))),
+        "schedules": plain(schedules.means(newest(f"schedules-{schedules.SIZE}", folder) or [])),
         **{
             name: plain(parts.get(name, ()))
             for name in ("convolutions", "allocator", "tiles", "solver", "attention")

@@ -190,40 +190,68 @@ def test_encoders_are_judged_by_what_they_paint(
     assert encoders.measure(["photograph", "slim"], tmp_path, own_pairs=True) == rows
 
 
-@pytest.mark.parametrize("size", [96, 512])
-def test_all_schedules_have_the_default_ones_work(size: int) -> None:
-    assert schedules.steps(schedules.fitted(Recipe(), 512)) == schedules.steps(Recipe())
+_COSTS = schedules.Costs(
+    start=5.0,
+    first={"vgg19": {32: 2.0, 64: 4.0}, "slim": {32: 0.5, 64: 0.5}},
+    each={"vgg19": {32: 0.5, 64: 1.0}, "slim": {32: 0.1, 64: 0.25}},
+    model={"adain": 1.0},
+)
+_VGG, _SLIM = schedules.Leg("vgg19", 32, 4.0), schedules.Leg("slim", 64, 2.0)
+
+
+def test_iterations_take_the_seconds_that_they_are_given() -> None:
+    two = schedules.Contender([_VGG, _SLIM], init="adain")
+    # 5 s to start, 1 s for the model, 2 s + 7 * 0.5 s, 0.5 s + 3 * 0.25 s
+    assert _COSTS.seconds(two, [8, 4]) == 12.75
+    assert schedules.fitted(two, 12.75, _COSTS) == [8, 4]
+    assert schedules.fitted(two, 5.0, _COSTS) is None
+    model = schedules.Contender([], init="adain")
+    assert schedules.fitted(model, 6.0, _COSTS) == []
+    assert schedules.fitted(model, 5.9, _COSTS) is None
+    costs = {side: 1.0 for side in schedules.SIDES}
+    usual = schedules.Costs(5.0, *2 * [{"vgg19": costs, "slim": costs}], _COSTS.model)
     for contender in schedules.CONTENDERS.values():
-        scales = schedules.steps(schedules.fitted(contender, size))
-        assert len(scales) == len(schedules.steps(contender))
-        assert schedules.work(scales) == pytest.approx(180, abs=0.51)
+        if contender.legs and contender.init != "magenta":
+            counts = schedules.fitted(contender, 100.0, usual)
+            assert counts is not None
+            assert 99 < usual.seconds(contender, counts) <= 100
 
 
-def test_schedules_are_judged_against_the_default_and_kept(
+def test_schedules_are_judged_and_kept(
     tmp_path: Path, tiny: VGG, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    contenders = {"default": Recipe(iterations=(4, 2, 2)), "single": Recipe(scales="single")}
+    contenders = {
+        "vgg19": schedules.Contender([_VGG, replace(_SLIM, encoder="vgg19")]),
+        "both": schedules.Contender([_VGG, _SLIM], changes={"beta": 1e6}),
+    }
+    judges = {
+        "light": lambda picture, *_: (float(picture.mean()), 1.0),
+        "dark": lambda picture, *_: (float(1 - picture.mean()), 2.0),
+    }
     monkeypatch.setattr(schedules, "CONTENDERS", contenders)
-    monkeypatch.setattr(schedules, "judge", lambda optimised: tiny)
+    monkeypatch.setattr(schedules, "JUDGES", judges)
+    monkeypatch.setattr(schedules, "COLUMNS", {"style": ["light, style", "dark, style"]})
+    monkeypatch.setattr(schedules, "_encoder", lambda name: tiny)
+    monkeypatch.setattr(schedules, "measured_costs", lambda folder: replace(_COSTS, start=36.0))
     monkeypatch.setattr(record, "RESULTS", tmp_path / "results")
     images = dict(list(pairs.own(64).items())[:2])
-    rows = schedules.measure("slim", images, 64, tmp_path)
-    assert [row["iterations"] for row in rows] == 2 * ["4 at 32, 2 at 45, 2 at 64", "4 at 64"]
-    assert len(list(tmp_path.glob("*sheet.png"))) == 2
-    usual, single = schedules.means(rows)
-    assert usual["style"] == usual["content"] == "1 [1, 1]"
-    expected = math.sqrt(math.prod(
-        rows[i + 1]["gram_distance"] / rows[i]["gram_distance"] for i in (0, 2)
-    ))  # fmt: skip
-    assert float(single["style"].split()[0]) == pytest.approx(expected, rel=0.01)
+    rows = schedules.measure(contenders, [45.0], images, tmp_path)
+    assert [row["contender"] for row in rows] == 2 * ["vgg19", "both"]
+    assert rows[1]["iterations"] == "12 at 32 (vgg19), 5 at 64 (slim)"
+    usual, both = sorted(schedules.means(rows), key=lambda row: row["contender"] != "vgg19")
+    assert usual["style"] == "1 [1, 1]"
+    expected = math.prod(
+        rows[i + 1][key] / rows[i][key] for i in (0, 2) for key in ("light, style", "dark, style")
+    ) ** 0.25  # fmt: skip
+    assert float(both["style"].split()[0]) == pytest.approx(expected, rel=0.01)
 
     monkeypatch.delattr(schedules, "Run")
-    monkeypatch.setattr(pairs, "own", lambda size: images)
-    schedules.main(["slim"], 64, tmp_path, own_pairs=True)
+    monkeypatch.setattr(pairs, "varied", lambda size: images)
+    schedules.main((), (45.0,), tmp_path, ())
     (saved,) = record.RESULTS.iterdir()
-    assert saved.name.startswith("schedules-slim-64-2")
     assert json.loads(saved.read_text())["rows"] == rows
-    assert "| slim | 64 | single | 4 at 64 |" in speed_tables.made(record.RESULTS)["schedules"]
+    assert len(list(tmp_path.glob("sheet*.png"))) == 2
+    assert "| 45 | both | 2 |" in speed_tables.made(record.RESULTS)["schedules"]
 
 
 def test_steps_in_miniature(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
