@@ -42,7 +42,6 @@ from optistyle.errors import InputError
 from optistyle.layers import BLOCK_STARTS
 from optistyle.losses import Content, GramStyle
 from optistyle.optimise.objective import Objective
-from optistyle.recipes import Recipe
 
 
 def test_the_plain_loop_minimises_the_same_objective(
@@ -208,7 +207,7 @@ def test_iterations_take_the_seconds_that_they_are_given() -> None:
     model = schedules.Contender([], init="adain")
     assert schedules.fitted(model, 6.0, _COSTS) == []
     assert schedules.fitted(model, 5.9, _COSTS) is None
-    costs = {side: 1.0 for side in schedules.SIDES}
+    costs = dict.fromkeys(schedules.SIDES, 1.0)
     usual = schedules.Costs(5.0, *2 * [{"vgg19": costs, "slim": costs}], _COSTS.model)
     for contender in schedules.CONTENDERS.values():
         if contender.legs and contender.init != "magenta":
