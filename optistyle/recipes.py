@@ -225,7 +225,8 @@ class Recipe:
         "auto",
         Word(ENCODERS),
         "Encoder",
-        "The network whose features are compared. auto is vgg19 on a GPU and slim on a CPU.",
+        "The network whose features are compared. auto is the best one whose weights are here: "
+        "vgg19, vgg19-torchvision, or slim, which is packaged, faster, and paints less well.",
         common=True,
     )
     weights: str | None = setting(

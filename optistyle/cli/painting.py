@@ -109,6 +109,15 @@ def introduction(content: str, styles: Sequence[Path], recipe: Recipe) -> str:
     return f"painting {content} in the style of {listed}"
 
 
+def announcement(recipe: Recipe) -> list[str]:
+    """The line that says which encoder paints; none where the weights are a file of the user's."""
+    from optistyle import encoders
+
+    if recipe.weights is not None:
+        return []
+    return [encoders.announcement(recipe.encoder, encoders.choose(recipe.encoder))]
+
+
 def _spelled(recipe: Recipe, count: int) -> list[str]:
     """Every style's share: as fractions where all are small ones, else in percent."""
     weights = [Fraction(str(weight)) for weight in recipe.style_weights or (1.0,) * count]
@@ -196,7 +205,7 @@ def paint(
     interrupts: Interrupts,
     *,
     encoder: Encoder | None = None,
-    opening: str | None = None,
+    opening: Sequence[str] | None = None,
 ) -> str:
     """Paint one picture and write it.
 
@@ -206,8 +215,8 @@ def paint(
         order: the settings.
         interrupts: the signals that end the picture early.
         encoder: one that is loaded already.
-        opening: what is said first, before the encoder and the plan; None says none of these. It
-            waits until all input has been checked, so that an error is one line.
+        opening: the lines that are said first, before the plan; None says none of these. They
+            wait until all input has been checked, so that an error is one line.
 
     Returns:
         One line that says what was written.
@@ -259,32 +268,26 @@ def paint(
     return f"{'stdout' if output is None else output}  ({size}, {sum(result.seconds):.0f} s)"
 
 
-def _open(job: Run, output: Path | None, order: Order, opening: str | None) -> None:
+def _open(job: Run, output: Path | None, order: Order, opening: Sequence[str] | None) -> None:
     """Go on from a checkpoint where one is asked for, and say what is about to be done."""
     import torch
+
+    from optistyle.run import versions
 
     checkpoint = None if output is None else beside(output)[1]
     fresh = order.resume and checkpoint is not None and not checkpoint.exists()
     if order.resume and checkpoint is not None and not fresh:
         # Sums in another order round differently.
         torch.set_num_threads(job.resume(checkpoint))
-    if opening is not None:
-        say(opening)
-        if fresh:
-            say(f"no checkpoint {checkpoint}: starting from the beginning")
-        _announce(job, order)
-
-
-def _announce(job: Run, order: Order) -> None:
-    """Say which encoder paints, and whether an earlier run can be repeated to the bit."""
-    from optistyle import encoders
-    from optistyle.run import versions
-
+    if opening is None:
+        return
+    for line in opening:
+        say(line)
+    if fresh:
+        say(f"no checkpoint {checkpoint}: starting from the beginning")
     if order.earlier is not None and order.earlier.versions != versions():
         path = order.earlier.path
         say(f"{path} is of other versions of optistyle or its libraries: not bit for bit")
-    if order.recipe.weights is None:
-        say(encoders.choose(order.recipe.encoder, job.encoder.device)[1])
 
 
 def _observers(job: Run, output: Path | None, order: Order, interrupts: Interrupts) -> list[Any]:

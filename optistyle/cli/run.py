@@ -20,6 +20,7 @@ from optistyle.cli.options import Command, Option
 from optistyle.cli.painting import (
     Order,
     StoppedError,
+    announcement,
     beside,
     check,
     from_stdin,
@@ -215,7 +216,9 @@ def _run_one(
         picture = from_stdin() if content == _STREAM else Path(content)
         order = replace(order, recipe=stroked(order.recipe, stroke, picture), ranks=ranks)
         name = "stdin" if content == _STREAM else content
-        opening = None if order.quiet else introduction(name, order.styles, order.recipe)
+        opening = None
+        if not order.quiet:
+            opening = [introduction(name, order.styles, order.recipe), *announcement(order.recipe)]
         try:
             line = paint(picture, target, order, interrupts, opening=opening)
         except StoppedError as error:
