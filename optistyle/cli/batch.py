@@ -156,7 +156,8 @@ def _attempt(
         order = replace(order, recipe=stroked(order.recipe, stroke, content))
         with locks.held(beside(target)[0], str(target)):
             check(target, order)
-            return paint(content, target, order, interrupts, encoder=encoder, opening=opening)
+            done = paint(content, target, order, interrupts, encoder=encoder, opening=opening)
+            return done.line
     except StoppedError:
         raise
     except Exception as error:  # whatever is wrong with one, the others are painted

@@ -24,7 +24,7 @@ from optistyle.recipes import Recipe, with_stroke
 if TYPE_CHECKING:
     from optistyle.encoders.base import Encoder
     from optistyle.optimise.objective import Terms
-    from optistyle.pictures import Picture
+    from optistyle.pictures import Picture, Stored
     from optistyle.run import Result, Run
     from optistyle.run.manifest import Manifest
 
@@ -81,6 +81,18 @@ class Order:
     def retunes(self) -> Sequence[Mapping[str, Any]]:
         """The changes of weights to repeat."""
         return () if self.earlier is None else self.earlier.retunes
+
+
+@dataclass(frozen=True)
+class Painted:
+    """A picture that was written.
+
+    Attributes:
+        line: says what was written. content: the photograph.
+    """
+
+    line: str
+    content: Stored
 
 
 class StoppedError(Exception):
@@ -206,7 +218,7 @@ def paint(
     *,
     encoder: Encoder | None = None,
     opening: Sequence[str] | None = None,
-) -> str:
+) -> Painted:
     """Paint one picture and write it.
 
     Args:
@@ -217,9 +229,6 @@ def paint(
         encoder: one that is loaded already.
         opening: the lines that are said first, before the plan; None says none of these. They
             wait until all input has been checked, so that an error is one line.
-
-    Returns:
-        One line that says what was written.
 
     Raises:
         InputError: anything that cannot be used.
@@ -265,7 +274,8 @@ def paint(
     if result.interrupted:
         raise StoppedError(str(loss or "interrupted"), code, True)
     size = f"{result.picture.width}x{result.picture.height}"
-    return f"{'stdout' if output is None else output}  ({size}, {sum(result.seconds):.0f} s)"
+    name = "stdout" if output is None else output
+    return Painted(f"{name}  ({size}, {sum(result.seconds):.0f} s)", job.inputs.content)
 
 
 def _open(job: Run, output: Path | None, order: Order, opening: Sequence[str] | None) -> None:

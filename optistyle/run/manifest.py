@@ -184,7 +184,8 @@ def _unplanned(recipe: Recipe) -> Recipe:
     return replace(recipe, tile="auto", history="auto", kernels="auto")
 
 
-def _as_painted(recipe: Recipe, encoder: str | None) -> Recipe:
+def _as_painted(recipe: Recipe, encoder: Any) -> Recipe:
     """The recipe with the encoder that painted, which older files name beside the recipe only."""
-    known = recipe.weights is None and encoder in ENCODERS
-    return replace(recipe, encoder=encoder) if known else recipe
+    if recipe.weights is None and encoder in ENCODERS:
+        return replace(recipe, encoder=encoder)
+    return recipe
