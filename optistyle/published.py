@@ -37,7 +37,7 @@ class Preset:
 
 def _spell(seconds: float) -> str:
     if seconds < 100:
-        return f"{float(f'{seconds:.2g}'):g} s"
+        return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} minutes"
 
 
@@ -45,8 +45,7 @@ PRESETS: Mapping[str, Preset] = {
     "default": Preset(
         Recipe(),
         "for most pictures",
-        "ours: the loss weights of 'attention', coarse to fine from 256 px in place of a single "
-        "scale, and as many iterations as still change the picture visibly",
+        "ours: the weights of 'attention', coarse to fine from 256 px in place of a single scale",
     ),
     "draft": Preset(
         Recipe(encoder="slim", iterations=(20,)),

@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from PIL import Image
 
 from optistyle import files, pictures
 from optistyle.cli.painting import introduction
+from optistyle.published import preset
 from optistyle.recipes import Recipe
 from optistyle.run import Run
 
@@ -95,6 +97,23 @@ INVITATION = (
     "optistyle: encoder slim, because VGG-19, which paints better, is not installed: "
     'pip install "optistyle[vgg19]"'
 )
+
+
+@pytest.mark.parametrize("name", ["draft", "best", "portrait"])
+def test_presets_of_ours_reach_the_run(folder: Path, name: str) -> None:
+    fast = ["--encoder", "slim", "--device", "cpu", "--size", "32"]
+    result = optistyle("run", "content.png", "style.png", *fast, "--preset", name)
+    assert result.exit_code == 0, result.output
+    record = json.loads(Path("out.json").read_text())
+    wanted = preset(name)
+    assert len(record["trace"]) == sum(n for _, n in replace(wanted, size=32).schedule(40, 60))
+    assert record["recipe"]["iterations"] == list(wanted.iterations)
+
+
+def test_published_presets_need_vgg19(folder: Path, without_vgg19: None) -> None:
+    line = refused(folder, "run", "content.png", "style.png", "--preset", "gatys", "--size", "32")
+    assert 'pip install "optistyle[vgg19]"' in line
+    assert "--encoder slim" in line
 
 
 def test_slim_paints_and_says_so_where_vgg19_is_not_installed(

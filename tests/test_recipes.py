@@ -215,6 +215,23 @@ def test_presets_are_valid_at_their_size_and_survive_json(name: str) -> None:
     assert Recipe.from_dict(json.loads(json.dumps(recipe.as_dict()))) == recipe
 
 
+def test_published_presets_name_the_encoder_of_their_source() -> None:
+    assert {preset(name).encoder for name in ("attention", "gatys", "fine")} == {"vgg19"}
+
+
+@pytest.mark.parametrize(
+    ("seconds", "expected"),
+    [(None, "keeps faces"), (9.63, "keeps faces, about 10 s"), (52.3, "keeps faces, about 52 s")],
+)
+def test_a_presets_summary(seconds: float | None, expected: str) -> None:
+    assert replace(PRESETS["portrait"], seconds=seconds).summary() == expected
+
+
+def test_a_presets_summary_in_minutes() -> None:
+    one = replace(PRESETS["best"], seconds=239.0)
+    assert one.summary() == f"{one.purpose}, about 4 minutes"
+
+
 def test_unknown_preset() -> None:
     with pytest.raises(InputError, match="did you mean 'gatys'"):
         preset("gaty")
