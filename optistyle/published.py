@@ -51,6 +51,7 @@ PRESETS: Mapping[str, Preset] = {
         Recipe(encoder="slim", iterations=(20,)),
         "a first look",
         "ours: the default in the packaged encoder, a thirteenth of VGG-19's arithmetic",
+        seconds=16,
     ),
     "best": Preset(
         Recipe(iterations=(80,)),
@@ -61,6 +62,7 @@ PRESETS: Mapping[str, Preset] = {
         Recipe(scales="single", iterations=(30,)),
         "keeps faces",
         "ours: the default at the final size alone, where no coarse scale dissolves forms",
+        seconds=45,
     ),
     # Published settings name the encoder of their source, so that they mean the same everywhere.
     "attention": Preset(

@@ -25,7 +25,8 @@ def has_face(pixels: Tensor) -> bool:
 
     The detector is scikit-image's cascade of local binary patterns, which needs no download. A face
     counts where the detector finds it in the mirrored photograph as well, because chance patterns
-    seldom pass both times.
+    seldom pass both times. Of four frontal faces in 50 photographs it finds three, and takes a
+    bear's for a fourth.
 
     Args:
         pixels: (1, 3, H, W) in [0, 1].
