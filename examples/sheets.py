@@ -1,9 +1,9 @@
-"""The pictures in docs/: six pairs at 512 px, slim and VGG-19, gamma 0 and gamma 6e6; the strip.
+"""The pictures in docs/: eight pairs at 512 px, painted by presets; README's strip and demo.
 
-python examples/sheets.py [--encoder slim|vgg19 …] [--size 512] [-o docs]
+python examples/sheets.py [--pairs N] [--size 512] [-o docs]
 
-Photographs are scikit-image's, paintings our own. Runs that are already in out/sheets are not made
-again.
+Photographs are scikit-image's, paintings our own. Pictures that are already in out/sheets are not
+painted again.
 """
 
 from __future__ import annotations
@@ -11,18 +11,20 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 from skimage import data
 from torch import Tensor
 
-from optistyle import Recipe, load_encoder, read, sheet, stylize, write
+from optistyle import presets, read, sheet, stylize, write
 from optistyle.machine import heap
 from optistyle.pictures import resize
 from optistyle.sizes import fit_longer_side
 
 ROOT = Path(__file__).parents[1]
+#: Photograph and painting. The photographer stands in front of a skyline.
 PAIRS = (
     ("chelsea", "garden"),
     ("astronaut", "swirls"),
@@ -30,25 +32,28 @@ PAIRS = (
     ("rocket", "woodcut"),
     ("astronaut", "cubist"),
     ("rocket", "ink"),
+    ("camera", "garden"),
+    ("camera", "woodcut"),
 )
-GAMMAS = (0.0, 6e6)
+PRESETS = ("draft", "default", "portrait")
+#: Pairs of the strip at README's top.
+STRIP = 6
 
 
 def photograph(name: str) -> Tensor:
     """One of scikit-image's photographs, (1, 3, H, W) in [0, 1]."""
-    return torch.from_numpy(getattr(data, name)().copy()).permute(2, 0, 1)[None].float() / 255
+    pixels = torch.from_numpy(getattr(data, name)().copy())
+    color = pixels if pixels.ndim == 3 else pixels[..., None].expand(-1, -1, 3)
+    return color.permute(2, 0, 1)[None].float() / 255
 
 
-def picture(encoder: str, pair: tuple[str, str], gamma: float, size: int, cache: Path) -> Tensor:
-    """One stylised picture, from ``cache`` where it is there."""
-    path = cache / f"{encoder}-{pair[0]}-{pair[1]}-{gamma:g}-{size}.png"
+def picture(name: str, pair: tuple[str, str], size: int, cache: Path) -> Tensor:
+    """A pair painted by a preset, from ``cache`` where it is there."""
+    path = cache / f"{name}-{pair[0]}-{pair[1]}-{size}.png"
     if not path.exists():
-        recipe = Recipe(gamma=gamma, size=size, iterations=80, encoder=encoder)
-        network = load_encoder(encoder)
         painting = read(ROOT / "examples" / "styles" / f"{pair[1]}.jpg")
         print(path.name, file=sys.stderr)
-        result = stylize(photograph(pair[0]), painting, recipe, encoder=network)
-        result.save(path)
+        stylize(photograph(pair[0]), painting, replace(presets[name], size=size)).save(path)
     return read(path).pixels
 
 
@@ -66,7 +71,6 @@ def strip(pictures: Sequence[Tensor], side: int = 280, columns: int = 3) -> Tens
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--encoder", nargs="+", default=["slim", "vgg19"])
     parser.add_argument("--pairs", type=int, default=len(PAIRS), help="only the first so many")
     parser.add_argument("--size", type=int, default=512)
     parser.add_argument("-o", "--output", type=Path, default=ROOT / "docs")
@@ -75,24 +79,23 @@ def main() -> None:
     cache = ROOT / "out" / "sheets"
     cache.mkdir(parents=True, exist_ok=True)
     options.output.mkdir(parents=True, exist_ok=True)
-    for encoder in options.encoder:
-        rows = []
-        for pair in PAIRS[: options.pairs]:
-            content = photograph(pair[0])
-            style = read(ROOT / "examples" / "styles" / f"{pair[1]}.jpg").pixels
-            made = [picture(encoder, pair, gamma, options.size, cache) for gamma in GAMMAS]
-            cell = fit_longer_side(*content.shape[-2:], options.size)
-            small = fit_longer_side(*style.shape[-2:], cell[0])
-            rows.append([resize(content, cell), resize(style, small), *made])
-        if encoder == "slim":
-            demo = sheet([[rows[0][0], rows[0][1], rows[0][3]]])
-            write(options.output / "demo.jpg", demo, quality=88)
-        if encoder == "vgg19":
-            write(options.output / "strip.jpg", strip([row[3] for row in rows]), quality=80)
-        page = sheet(rows, ["photograph", "painting", "gamma 0", "gamma 6e6"])
-        path = options.output / f"sheet-{encoder}.jpg"
-        write(path, page, quality=85)
-        print(path)
+    rows = []
+    for pair in PAIRS[: options.pairs]:
+        content = photograph(pair[0])
+        style = read(ROOT / "examples" / "styles" / f"{pair[1]}.jpg").pixels
+        made = [picture(name, pair, options.size, cache) for name in PRESETS]
+        cell = fit_longer_side(*content.shape[-2:], options.size)
+        small = fit_longer_side(*style.shape[-2:], cell[0])
+        rows.append([resize(content, cell), resize(style, small), *made])
+    usual = [row[2 + PRESETS.index("default")] for row in rows]
+    pages = {
+        "demo": sheet([[*rows[0][:2], usual[0]]]),
+        "strip": strip(usual[:STRIP]),
+        "sheet": sheet(rows, ["photograph", "painting", *PRESETS]),
+    }
+    for name, page in pages.items():
+        write(options.output / f"{name}.jpg", page, quality=85)
+        print(options.output / f"{name}.jpg")
 
 
 if __name__ == "__main__":

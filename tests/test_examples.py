@@ -43,14 +43,18 @@ def test_demo_writes_picture_manifest_and_sheet(
     assert str(tmp_path / "demo.png") in capsys.readouterr().out
 
 
-def test_sheet_pictures_differ_by_gamma_and_are_kept(tmp_path: Path) -> None:
-    pair = ("chelsea", "woodcut")
-    with_attention = sheets.picture("slim", pair, 6e6, 48, tmp_path)
-    without = sheets.picture("slim", pair, 0.0, 48, tmp_path)
-    assert not torch.equal(with_attention, without)
-    times = {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
-    sheets.picture("slim", pair, 0.0, 48, tmp_path)
-    assert times == {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
+def test_sheet_pictures_are_painted_by_presets_and_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipes = {"draft": Recipe(iterations=2), "default": Recipe(iterations=3)}
+    fast = {name: replace(one, encoder="slim") for name, one in recipes.items()}
+    monkeypatch.setattr(sheets, "presets", fast)
+    pair = ("camera", "woodcut")  # the photograph is grey
+    draft, usual = (sheets.picture(name, pair, 48, tmp_path) for name in recipes)
+    assert draft.shape == (1, 3, 48, 48)
+    assert not torch.equal(draft, usual)
+    monkeypatch.delattr(sheets, "stylize")
+    assert torch.equal(sheets.picture("draft", pair, 48, tmp_path), draft)
 
 
 def test_a_strip_has_the_middle_squares_in_rows() -> None:
