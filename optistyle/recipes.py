@@ -43,8 +43,11 @@ from optistyle.settings import (
 )
 from optistyle.sizes import LARGEST, SMALLEST, fit_longer_side
 
-#: Where coarse-to-fine starts: the strokes of the picture are laid at this longer side.
-FIRST_SCALE = 256
+#: Where coarse-to-fine starts: the strokes of the picture are laid at this longer side. At 256 px
+#: faces and skylines dissolve, and the style is no nearer (docs/quality.md).
+FIRST_SCALE = 362
+#: A style scale above 1 lowers it: it is divided by this power of the style scale.
+STYLE_POWER = 1.5
 #: The least that a style scale above 1 lowers it to.
 LEAST_FIRST_SCALE = 64
 #: The longer side of the result, in pixels, unless another is asked for; a smaller photograph is
@@ -319,7 +322,7 @@ class Recipe:
         if self.scales == "single":
             return [longer]
         # Large strokes form only where the receptive fields of the deepest layers cover them.
-        first = max(LEAST_FIRST_SCALE, FIRST_SCALE / max(1.0, self.style_scale))
+        first = max(LEAST_FIRST_SCALE, FIRST_SCALE / max(1.0, self.style_scale) ** STYLE_POWER)
         doublings = max(0.0, math.log2(longer / first))
         count = round(2 * doublings)
         sides = [round(longer / math.sqrt(2) ** k) for k in range(count, -1, -1)]
