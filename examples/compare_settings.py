@@ -34,16 +34,16 @@ COMPARISONS = {
     "colors": Comparison(
         (("astronaut", "mosaic"), ("chelsea", "swirls"), ("coffee", "garden")),
         {
-            mode: Recipe(size=256, original_colors=mode)
+            mode: Recipe(size=256, iterations=80, original_colors=mode)
             for mode in ("off", "luminance", "histogram", "covariance")
         },
     ),
     "strokes": Comparison(
         (("chelsea", "swirls"),),
         {
-            "default": Recipe(size=320),
-            "first scale 113": Recipe(scales=(113, 160, 226, 320)),
-            "style scale 2": Recipe(size=320, style_scale=2.0),
+            "default": Recipe(size=320, iterations=80),
+            "first scale 113": Recipe(scales=(113, 160, 226, 320), iterations=80),
+            "style scale 2": Recipe(size=320, iterations=80, style_scale=2.0),
         },
     ),
 }

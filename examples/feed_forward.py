@@ -150,7 +150,7 @@ def levels(size: int, folder: Path) -> None:
 def gatys(size: int, folder: Path) -> None:
     """Report 004: the optimiser beside AdaIN, and the time for five pictures."""
     model, encoder = baselines.load("adain"), load_encoder("slim")
-    recipe = Recipe(size=size, gamma=0.0)
+    recipe = Recipe(size=size, iterations=80, gamma=0.0)
     ways: dict[str, Callable[[Tensor, str], Tensor]] = {
         "AdaIN": lambda image, style: painted(model, image, [style], size),
         "optimiser, gamma 0": lambda image, style: (

@@ -43,7 +43,7 @@ def picture(encoder: str, pair: tuple[str, str], gamma: float, size: int, cache:
     """One stylised picture, from ``cache`` where it is there."""
     path = cache / f"{encoder}-{pair[0]}-{pair[1]}-{gamma:g}-{size}.png"
     if not path.exists():
-        recipe = Recipe(gamma=gamma, size=size, encoder=encoder)
+        recipe = Recipe(gamma=gamma, size=size, iterations=80, encoder=encoder)
         network = load_encoder(encoder)
         painting = read(ROOT / "examples" / "styles" / f"{pair[1]}.jpg")
         print(path.name, file=sys.stderr)

@@ -176,11 +176,12 @@ class Recipe:
         common=True,
     )
     iterations: tuple[int, ...] = setting(
-        (80,),
+        (16,),
         Several(Whole()),
         "Optimisation",
-        "Iterations of the last scale, from which those of the others follow; or one number for "
-        "each scale.",
+        "Iterations of the last scale; the first gets 2.5 times as many, those between 1.25 times. "
+        "Or one number for each scale. More take longer, and bring the picture further from the "
+        "photograph.",
         common=True,
     )
     scales: tuple[int, ...] | str = setting(
@@ -188,8 +189,9 @@ class Recipe:
         Several(_SIDE, words=("auto", "single")),
         "Optimisation",
         f"Longer sides from coarse to fine. auto starts at {FIRST_SCALE} px (lower for a style "
-        "scale above 1) and grows by sqrt(2); "
-        "single paints at the final size only, which keeps faces and makes smaller strokes.",
+        "scale above 1) and grows by sqrt(2): the coarse first scale makes large strokes and "
+        "dissolves forms. single paints at the final size only, which keeps faces and makes "
+        "smaller strokes.",
     )
     optimizer: str = setting("lbfgs", Word(SOLVERS), "Optimisation", "L-BFGS or Adam.")
     lr: float | None = setting(
@@ -225,7 +227,8 @@ class Recipe:
         "auto",
         Word(ENCODERS),
         "Encoder",
-        "The network whose features are compared. auto is vgg19 on a GPU and slim on a CPU.",
+        "The network whose features are compared. auto is the best one whose weights are here: "
+        "vgg19, vgg19-torchvision, or slim, which is packaged, faster, and paints less well.",
         common=True,
     )
     weights: str | None = setting(

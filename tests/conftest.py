@@ -10,6 +10,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Generator, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -19,7 +20,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from optistyle import encoders, pictures
-from optistyle.encoders import kernels
+from optistyle.encoders import kernels, weights
 from optistyle.encoders.vgg import VGG, mean_activations, normalise
 from optistyle.errors import InputError
 from optistyle.layers import RELUS
@@ -116,6 +117,14 @@ def folder(tmp_path: Path, picture: Callable[..., Tensor], monkeypatch: pytest.M
     pictures.write(tmp_path / "style.png", picture(50, 44, 2))
     monkeypatch.chdir(tmp_path)
     return tmp_path
+
+
+@pytest.fixture
+def without_vgg19(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine on which slim is the only encoder."""
+    others = {name: source for name, source in weights.SOURCES.items() if name != "slim"}
+    for name, source in others.items():
+        monkeypatch.setitem(weights.SOURCES, name, replace(source, find=lambda: None))
 
 
 # --- processes, caches and forecasts ---

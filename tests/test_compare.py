@@ -651,8 +651,8 @@ def test_a_method_paints_once_and_anew_at_another_size(
     assert painted == ["adain"] * 4
 
 
-def test_the_optimiser_paints(folder: Path, here: None) -> None:
-    # In this process the recipe is resolved once: the slim encoder, or the GPU's.
+def test_the_optimiser_paints(folder: Path, here: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(encoders, "choose", lambda name: "slim")  # the fast one
     result = optistyle(
         *("compare", "contents/a.png", "styles", "--methods", "gram", "-o", "report"),
         *("--size", "32", "--metrics", "gram_distance", "-q"),

@@ -172,23 +172,32 @@ def test_packaged_slim() -> None:
     assert slim.layers[-1] == "relu5_1"
 
 
-def test_auto_is_slim_on_a_cpu() -> None:
-    name, line = encoders.choose("auto", torch.device("cpu"))
-    assert name == "slim"
-    assert "--encoder vgg19" in line
+@pytest.mark.parametrize(
+    ("here", "expected"),
+    [
+        (("slim", "vgg19", "vgg19-torchvision"), "vgg19"),
+        (("slim", "vgg19-torchvision"), "vgg19-torchvision"),
+        (("slim",), "slim"),
+    ],
+)
+def test_auto_is_the_best_encoder_that_is_here(
+    monkeypatch: pytest.MonkeyPatch, here: tuple[str, ...], expected: str
+) -> None:
+    def locate(name: str) -> Path:
+        if name not in here:
+            raise InputError(f"no {name}")
+        return Path(name)
+
+    monkeypatch.setattr(weights, "locate", locate)
+    assert encoders.choose("auto") == expected
+    line = encoders.announcement("auto", expected)
+    assert line.startswith(f"encoder {expected}")
+    assert ("pip install" in line) == (expected == "slim")
+    assert ("--encoder slim" in line) == (expected != "slim")
 
 
-def test_auto_is_vgg19_on_a_gpu_that_has_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(weights, "locate", lambda _: Path("here"))
-    assert encoders.choose("auto", torch.device("cuda"))[0] == "vgg19"
-
-    def absent(name: str) -> Path:
-        raise InputError(f"no {name}")
-
-    monkeypatch.setattr(weights, "locate", absent)
-    name, line = encoders.choose("auto", torch.device("cuda"))
-    assert name == "slim"
-    assert "pip install" in line
+def test_an_encoder_that_was_asked_for_needs_no_remark() -> None:
+    assert encoders.announcement("slim", encoders.choose("slim")) == "encoder slim"
 
 
 def test_unknown_encoder() -> None:

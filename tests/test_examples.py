@@ -23,7 +23,7 @@ import tables
 from conftest import make_picture
 from interpreters import Interpreter
 
-from optistyle import Recipe, read, write
+from optistyle import Recipe, encoders, read, write
 from optistyle.metrics.self_similarity import PRESETS
 
 cams = importlib.import_module("optistyle.metrics.cams")  # the package has a function of that name
@@ -31,8 +31,9 @@ EXAMPLES = Path(__file__).parents[1] / "examples"
 
 
 def test_demo_writes_picture_manifest_and_sheet(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(encoders, "choose", lambda name: "slim")  # the fast one
     demo.main(size=64, out=tmp_path)
     picture, page = read(tmp_path / "demo.png"), read(tmp_path / "demo-sheet.png")
     assert (picture.height, picture.width) == (43, 64)

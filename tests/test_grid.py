@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from conftest import make_picture
 
+from optistyle import encoders
 from optistyle.errors import InputError
 from optistyle.experiments import grid
 from optistyle.experiments.naming import folder_name, labels, printable
@@ -67,6 +68,8 @@ def test_a_key_stands_for_contents_and_settings(toml: Write, tmp_path: Path) -> 
     (first, other) = grid.read(toml(INPUTS))
     assert first.key != other.key
     assert replace(first, recipe=Recipe(gamma=1.0)).key != first.key
+    chosen = Recipe(encoder=encoders.choose("auto"))  # auto is another one on another machine
+    assert replace(first, recipe=chosen).key == first.key
     # The same pixels under another name are the same job; other pixels are not.
     (tmp_path / "c.png").write_bytes((tmp_path / "a.png").read_bytes())
     (copy,) = grid.jobs([tmp_path / "c.png"], [tmp_path / "s.png"], [Recipe()])

@@ -40,7 +40,7 @@ def test_the_python_of_the_readme_runs(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.chdir(tmp_path)
     names: dict[str, Any] = {}
     first = blocks[0].replace("size=512", "size=48, iterations=2, encoder='slim', device='cpu'")
-    second = blocks[1].replace("step.count == 100", "step.count == 1")
+    second = blocks[1].replace("step.count == 50", "step.count == 1")
     exec(first + second, names)
     assert optistyle.read("out.png").width == optistyle.read("retuned.png").width == 48
     assert names["run"].result().retunes[0]["beta"] == 3e6

@@ -25,9 +25,9 @@ def sides(recipe: Recipe, height: int, width: int) -> list[int]:
 
 def test_default_schedule_grows_by_sqrt_2_and_works_most_at_the_first_scale() -> None:
     assert Recipe().schedule(1000, 1500) == [
-        ((171, 256), 200),
-        ((241, 362), 100),
-        ((341, 512), 80),
+        ((171, 256), 40),
+        ((241, 362), 20),
+        ((341, 512), 16),
     ]
 
 
@@ -56,10 +56,10 @@ def test_large_strokes_are_laid_at_a_lower_scale(style_scale: float, first: int)
 
 def test_schedule_of_a_panorama_starts_where_its_shorter_side_is_long_enough() -> None:
     assert Recipe(size=1024).schedule(100, 2000) == [
-        ((18, 362), 200),
-        ((26, 512), 100),
-        ((36, 724), 100),
-        ((51, 1024), 80),
+        ((18, 362), 40),
+        ((26, 512), 20),
+        ((36, 724), 20),
+        ((51, 1024), 16),
     ]
 
 
@@ -213,6 +213,23 @@ def test_presets_are_valid_at_their_size_and_survive_json(name: str) -> None:
     assert schedule[-1][0] == (384, 512)
     assert PRESETS[name].source
     assert Recipe.from_dict(json.loads(json.dumps(recipe.as_dict()))) == recipe
+
+
+def test_published_presets_name_the_encoder_of_their_source() -> None:
+    assert {preset(name).encoder for name in ("attention", "gatys", "fine")} == {"vgg19"}
+
+
+@pytest.mark.parametrize(
+    ("seconds", "expected"),
+    [(None, "keeps faces"), (9.63, "keeps faces, about 10 s"), (52.3, "keeps faces, about 52 s")],
+)
+def test_a_presets_summary(seconds: float | None, expected: str) -> None:
+    assert replace(PRESETS["portrait"], seconds=seconds).summary() == expected
+
+
+def test_a_presets_summary_in_minutes() -> None:
+    one = replace(PRESETS["best"], seconds=239.0)
+    assert one.summary() == f"{one.purpose}, about 4 minutes"
 
 
 def test_unknown_preset() -> None:

@@ -16,6 +16,7 @@ from optistyle.cli.group import say
 from optistyle.cli.painting import (
     Order,
     StoppedError,
+    announcement,
     beside,
     check,
     introduction,
@@ -91,6 +92,7 @@ def paint_all(
 
     folder = _folder(name, contents, output)
     introduced = introduction(f"{len(contents)} images of {name}", order.styles, order.recipe)
+    opening = [introduced, *announcement(order.recipe)]
     for style in order.styles:
         pictures.read(style)
     order = replace(order, sources=(*order.sources, *contents), recipe=resolved(order.recipe))
@@ -99,7 +101,8 @@ def paint_all(
         encoder = load_encoder(order.recipe) if todo else None
         folder.mkdir(parents=True, exist_ok=True)
         if not order.quiet:
-            say(introduced)
+            for line in opening:
+                say(line)
         painted, failed, code = _paint_each(todo, order, stroke, encoder)
     if code:
         done = len(finished) + painted
@@ -122,11 +125,10 @@ def _paint_each(
     try:
         with Interrupts() as interrupts:
             for index, (content, target, resume) in enumerate(todo, 1):
-                opening: str | None = f"{index}/{len(todo)}: {content}"
-                if painted and not order.quiet:
-                    say(str(opening))
-                if painted or order.quiet:  # the first picture's plan stands for all
-                    opening = None
+                count = f"{index}/{len(todo)}: {content}"
+                opening = None if painted or order.quiet else [count]
+                if painted and not order.quiet:  # the first picture's plan stands for all
+                    say(count)
                 own = replace(order, resume=resume)
                 line = _attempt(content, target, own, stroke, encoder, opening, interrupts)
                 painted, failed = painted + (line is not None), failed + (line is None)
@@ -146,7 +148,7 @@ def _attempt(
     order: Order,
     stroke: float | None,
     encoder: Encoder | None,
-    opening: str | None,
+    opening: Sequence[str] | None,
     interrupts: Interrupts,
 ) -> str | None:
     """Paint one content; say why, and return None, where that fails."""
@@ -154,7 +156,8 @@ def _attempt(
         order = replace(order, recipe=stroked(order.recipe, stroke, content))
         with locks.held(beside(target)[0], str(target)):
             check(target, order)
-            return paint(content, target, order, interrupts, encoder=encoder, opening=opening)
+            done = paint(content, target, order, interrupts, encoder=encoder, opening=opening)
+            return done.line
     except StoppedError:
         raise
     except Exception as error:  # whatever is wrong with one, the others are painted

@@ -15,10 +15,13 @@ from optistyle.settings import spell
 
 @click.command()
 def presets() -> None:
-    """List the presets: their settings where they differ from the default, and their sources."""
+    """List the presets: what each is for, where it differs from the default, and its source.
+
+    Times are for 512 px on two cores.
+    """
     default = Recipe()
     for name, entry in PRESETS.items():
-        click.echo(f"{name}\n    {entry.source}")
+        click.echo(f"{name}: {entry.summary()}\n    {entry.source}")
         for setting in fields(Recipe):
             value = getattr(entry.recipe, setting.name)
             if value != getattr(default, setting.name):

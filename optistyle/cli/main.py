@@ -10,7 +10,7 @@ from optistyle.cli.options import EXAMPLES
 COMMANDS = {
     "run": Lazy("optistyle.cli.run:run", "Paint a photograph in the style of paintings."),
     "plan": Lazy("optistyle.cli.run:plan", "Say how much memory and time a run would take."),
-    "presets": Lazy("optistyle.cli.info:presets", "List published settings and their sources."),
+    "presets": Lazy("optistyle.cli.info:presets", "List the presets: settings by name."),
     "info": Lazy("optistyle.cli.info:info", "Show versions, devices, encoders and caches."),
     "attention": Lazy(
         "optistyle.cli.experiments:attention", "Show which places of a painting match a photograph."

@@ -10,6 +10,7 @@ import click
 
 from optistyle.errors import InputError
 from optistyle.files import check_new
+from optistyle.published import described
 from optistyle.recipes import STRENGTHS, Recipe, changed, settings, style_weight
 from optistyle.settings import Setting, spell
 
@@ -182,5 +183,6 @@ preset = click.option(
     cls=Option,
     metavar="NAME",
     common=True,
-    help="Published settings, which other options change (see optistyle presets).",
+    help=f"Settings by name, which other options change: {described()}. Times are for 512 px on "
+    "two cores; optistyle presets lists the settings.  [default]",
 )

@@ -24,7 +24,7 @@ from optistyle.recipes import Recipe, with_stroke
 if TYPE_CHECKING:
     from optistyle.encoders.base import Encoder
     from optistyle.optimise.objective import Terms
-    from optistyle.pictures import Picture
+    from optistyle.pictures import Picture, Stored
     from optistyle.run import Result, Run
     from optistyle.run.manifest import Manifest
 
@@ -83,6 +83,18 @@ class Order:
         return () if self.earlier is None else self.earlier.retunes
 
 
+@dataclass(frozen=True)
+class Painted:
+    """A picture that was written.
+
+    Attributes:
+        line: says what was written. content: the photograph.
+    """
+
+    line: str
+    content: Stored
+
+
 class StoppedError(Exception):
     """A picture was interrupted.
 
@@ -107,6 +119,15 @@ def introduction(content: str, styles: Sequence[Path], recipe: Recipe) -> str:
         names = [*names[:_MOST_NAMES], f"{len(names) - _MOST_NAMES} more images"]
     listed = " and ".join(filter(None, (", ".join(names[:-1]), names[-1])))
     return f"painting {content} in the style of {listed}"
+
+
+def announcement(recipe: Recipe) -> list[str]:
+    """The line that says which encoder paints; none where the weights are a file of the user's."""
+    from optistyle import encoders
+
+    if recipe.weights is not None:
+        return []
+    return [encoders.announcement(recipe.encoder, encoders.choose(recipe.encoder))]
 
 
 def _spelled(recipe: Recipe, count: int) -> list[str]:
@@ -196,8 +217,8 @@ def paint(
     interrupts: Interrupts,
     *,
     encoder: Encoder | None = None,
-    opening: str | None = None,
-) -> str:
+    opening: Sequence[str] | None = None,
+) -> Painted:
     """Paint one picture and write it.
 
     Args:
@@ -206,11 +227,8 @@ def paint(
         order: the settings.
         interrupts: the signals that end the picture early.
         encoder: one that is loaded already.
-        opening: what is said first, before the encoder and the plan; None says none of these. It
-            waits until all input has been checked, so that an error is one line.
-
-    Returns:
-        One line that says what was written.
+        opening: the lines that are said first, before the plan; None says none of these. They
+            wait until all input has been checked, so that an error is one line.
 
     Raises:
         InputError: anything that cannot be used.
@@ -256,35 +274,30 @@ def paint(
     if result.interrupted:
         raise StoppedError(str(loss or "interrupted"), code, True)
     size = f"{result.picture.width}x{result.picture.height}"
-    return f"{'stdout' if output is None else output}  ({size}, {sum(result.seconds):.0f} s)"
+    name = "stdout" if output is None else output
+    return Painted(f"{name}  ({size}, {sum(result.seconds):.0f} s)", job.inputs.content)
 
 
-def _open(job: Run, output: Path | None, order: Order, opening: str | None) -> None:
+def _open(job: Run, output: Path | None, order: Order, opening: Sequence[str] | None) -> None:
     """Go on from a checkpoint where one is asked for, and say what is about to be done."""
     import torch
+
+    from optistyle.run import versions
 
     checkpoint = None if output is None else beside(output)[1]
     fresh = order.resume and checkpoint is not None and not checkpoint.exists()
     if order.resume and checkpoint is not None and not fresh:
         # Sums in another order round differently.
         torch.set_num_threads(job.resume(checkpoint))
-    if opening is not None:
-        say(opening)
-        if fresh:
-            say(f"no checkpoint {checkpoint}: starting from the beginning")
-        _announce(job, order)
-
-
-def _announce(job: Run, order: Order) -> None:
-    """Say which encoder paints, and whether an earlier run can be repeated to the bit."""
-    from optistyle import encoders
-    from optistyle.run import versions
-
+    if opening is None:
+        return
+    for line in opening:
+        say(line)
+    if fresh:
+        say(f"no checkpoint {checkpoint}: starting from the beginning")
     if order.earlier is not None and order.earlier.versions != versions():
         path = order.earlier.path
         say(f"{path} is of other versions of optistyle or its libraries: not bit for bit")
-    if order.recipe.weights is None:
-        say(encoders.choose(order.recipe.encoder, job.encoder.device)[1])
 
 
 def _observers(job: Run, output: Path | None, order: Order, interrupts: Interrupts) -> list[Any]:

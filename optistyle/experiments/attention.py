@@ -91,7 +91,7 @@ class Explorer:
         content: a picture, pixels (1, 3, H, W) in [0, 1], or a file.
         style: likewise.
         layers: names of layers, or one text as in ``relu3_1,relu4_1``.
-        encoder: as `encoders.load` returns it; by default the slim one.
+        encoder: as `encoders.load` returns it; by default the best one that is here.
         size: longer side in px to which the content is resized; ``auto`` is 512, or the content's
             where that is smaller. The style gets as many pixels.
 
@@ -116,7 +116,7 @@ class Explorer:
                 f"the encoder is {encoder!r}; give what encoders.load returns, or none"
             )
         self.content, self.style = as_picture(content), as_picture(style)
-        encoder = encoder or load("slim")
+        encoder = encoder or load("auto")
         if isinstance(size, str):
             size = min(USUAL_SIZE, max(self.content.height, self.content.width))
         small = sizes.fit_longer_side(self.content.height, self.content.width, size)

@@ -12,7 +12,7 @@
 
     [grid]                                          # a list for each setting to vary:
     gamma = [0, 6e6]                                # every combination is run,
-    iterations = [80, [200, 100, 80]]
+    iterations = [20, [40, 20, 16]]
 
     [[runs]]                                        # with each of these tables, if there are any
     optimizer = "adam"
@@ -34,7 +34,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from optistyle import metrics
+from optistyle import encoders, metrics
 from optistyle.choices import INITS
 from optistyle.errors import InputError, unknown
 from optistyle.experiments.naming import folder_name, labels
@@ -98,6 +98,7 @@ class Job:
         for name in FILES:
             if settings[name] and settings[name] not in INITS:
                 settings[name] = self.digests[Path(settings[name])]
+        settings["encoder"] = encoders.choose(self.recipe.encoder)
         return _digest([settings, [self.digests[path] for path in (self.content, *self.styles)]])
 
     @cached_property

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from optistyle.choices import ENCODERS
 from optistyle.errors import InputError
 from optistyle.files import digest
 from optistyle.losses.named import described, restore
@@ -73,7 +74,7 @@ class Manifest:
         """
         try:
             record = json.loads(path.read_text(encoding="utf-8"))
-            recipe = Recipe.from_dict(record["recipe"])
+            recipe = _as_painted(Recipe.from_dict(record["recipe"]), record.get("encoder"))
             # Older files record the plan's choices in place of what was asked for.
             plan = record.get("plan") or {name: getattr(recipe, name) for name in PLANNED}
             if "plan" not in record:
@@ -181,3 +182,10 @@ class Manifest:
 def _unplanned(recipe: Recipe) -> Recipe:
     """The recipe with everything left to the plan that the plan can choose."""
     return replace(recipe, tile="auto", history="auto", kernels="auto")
+
+
+def _as_painted(recipe: Recipe, encoder: Any) -> Recipe:
+    """The recipe with the encoder that painted, which older files name beside the recipe only."""
+    if recipe.weights is None and encoder in ENCODERS:
+        return replace(recipe, encoder=encoder)
+    return recipe

@@ -117,7 +117,9 @@ def make_plan(
     recipe = recipe or Recipe()
     schedule = recipe.schedule(inputs.content.height, inputs.content.width)
     if encoder is None:
-        recipe = resolved(recipe)
+        asked, recipe = recipe.encoder, resolved(recipe)
+        if recipe.weights is None:
+            log.info("%s", encoders.announcement(asked, recipe.encoder))
         encoder = load_encoder(recipe)
     else:
         check_encoder(encoder)
@@ -152,9 +154,9 @@ def make_plan(
 
 def resolved(recipe: Recipe) -> Recipe:
     """The recipe with the encoder and the device that ``auto`` stands for on this machine."""
-    device = devices.resolve(recipe.device)
-    chosen = encoders.choose(recipe.encoder, device)[0] if not recipe.weights else "auto"
-    return replace(recipe, encoder=chosen, device=str(device))
+    device = str(devices.resolve(recipe.device))
+    chosen = encoders.choose(recipe.encoder) if not recipe.weights else "auto"
+    return replace(recipe, encoder=chosen, device=device)
 
 
 def load_encoder(recipe: Recipe) -> Encoder:
@@ -178,7 +180,9 @@ def style_size(style: Stored, size: tuple[int, int], scale: float) -> tuple[int,
 
 
 def _as_run(recipe: Recipe, encoder: Encoder) -> Recipe:
-    """The recipe with what an encoder that was handed over really does."""
+    """The recipe with what an encoder that was handed over really does, and its name if known."""
+    if recipe.weights is None and encoder.name in encoders.ENCODERS:
+        recipe = replace(recipe, encoder=encoder.name)
     changes = {
         name: value
         for name, value in encoder.settings().items()
