@@ -2,7 +2,8 @@
 
 python examples/feed_forward.py [--only NAME …] [--size 512]
 
-Photographs are scikit-image's, paintings our own; weights are those that come with the package.
+Photographs are scikit-image's, paintings our own; weights are those that come with the package and
+its extra magenta.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from optistyle import Recipe, baselines, load_encoder, read, sheet, stylize, write
+from optistyle.baselines import magenta
 from optistyle.baselines.adjustable import CONTENT, LEVELS
 from optistyle.baselines.base import Alpha, Baseline
 from optistyle.baselines.paint import paint
@@ -112,6 +114,18 @@ def _detail(image: Tensor) -> Tensor:
     top, left = height // 4, 3 * width // 8
     part = image[..., top : top + height // 4, left : left + width // 4]
     return F.interpolate(part, scale_factor=2, mode="nearest")
+
+
+def numbers(size: int, folder: Path) -> None:
+    """The numbered styles of magenta26."""
+    image, labels = photograph(PAIRS[1][0]), ["content", *map(str, range(magenta.COUNT))]
+    pictures = [scaled(image, size)]
+    for number in range(magenta.COUNT):
+        model = baselines.load("magenta26", numbers=[number])
+        pictures.append(painted(model, image, [], size))
+    starts = range(0, len(pictures), 9)
+    rows = [pictures[i : i + 9] for i in starts]
+    write(folder / "numbers.jpg", sheet(rows, [labels[i : i + 9] for i in starts]), quality=88)
 
 
 def levels(size: int, folder: Path) -> None:
@@ -259,6 +273,7 @@ FIGURES: Mapping[str, Callable[[int, Path], None]] = {
     "models": models,
     "levels": levels,
     "gatys": gatys,
+    "numbers": numbers,
     "adjustable": adjustable,
     "layer-losses": layer_losses,
     "johnson": johnson,
@@ -269,6 +284,7 @@ SIZES = {
     "four-styles": 256,
     "models": 384,
     "levels": 320,
+    "numbers": 256,
     "adjustable": 320,
     "layer-losses": 256,
 }

