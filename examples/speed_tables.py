@@ -1,4 +1,4 @@
-"""The tables of docs/speed.md, from the newest results in benchmarks/results.
+"""The tables of docs/speed.md and docs/quality.md, and its plot, from the newest results recorded.
 
 python examples/speed_tables.py
 """
@@ -18,7 +18,7 @@ sys.path.append(str(ROOT))  # the benchmarks are not installed
 
 from benchmarks import record, schedules, steps  # noqa: E402
 
-PAGE = ROOT / "docs" / "speed.md"
+PAGES = tuple(ROOT / "docs" / name for name in ("speed.md", "quality.md"))
 
 Row = Mapping[str, Any]
 
@@ -41,6 +41,10 @@ def together(kind: str, folder: Path) -> list[Row]:
     return sorted(rows, key=lambda row: (row["encoder"], row["px"]))
 
 
+def _schedules(folder: Path = record.RESULTS) -> Sequence[Row]:
+    return newest(f"schedules-{schedules.SIZE}", folder) or []
+
+
 def made(folder: Path = record.RESULTS) -> dict[str, str]:
     """Name -> table; nothing where a benchmark never ran."""
     speed, parts = newest("speed", folder), newest("parts", folder)
@@ -49,7 +53,7 @@ def made(folder: Path = record.RESULTS) -> dict[str, str]:
         "errors": plain(newest("gradients", folder)),
         "race": plain(together("race", folder)),
         "steps": plain(steps.means(together("steps", folder))),
-        "schedules": plain(schedules.means(newest(f"schedules-{schedules.SIZE}", folder) or [])),
+        "schedules": plain(schedules.means(_schedules(folder))),
         **{
             name: plain(parts.get(name, ()))
             for name in ("convolutions", "allocator", "tiles", "solver", "attention")
@@ -59,4 +63,6 @@ def made(folder: Path = record.RESULTS) -> dict[str, str]:
 
 
 if __name__ == "__main__":
-    tables.fill(PAGE, made().__getitem__)
+    for page in PAGES:
+        tables.fill(page, made().__getitem__)
+    schedules.front(_schedules(), ROOT / "docs" / "front.png")

@@ -285,8 +285,9 @@ def test_a_poster_and_its_tiles_corners(tmp_path: Path) -> None:
     assert json.loads(files[1].read_text())["recipe"]["tile"] == 96
 
 
-def test_the_page_of_speed_holds_what_was_measured() -> None:
-    text = speed_tables.PAGE.read_text(encoding="utf-8")
+@pytest.mark.parametrize("page", speed_tables.PAGES, ids=lambda page: page.stem)
+def test_the_page_holds_what_was_measured(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
     assert tables.filled(text, speed_tables.made().__getitem__) == text
 
 
