@@ -13,7 +13,7 @@ the same kernels.
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 from typing import Any
 
@@ -66,29 +66,36 @@ class Convolution:
         return found
 
     def forward(self, x: Tensor) -> Tensor:
-        found = _like(x, self._forward.channels)
-        for image, result in zip(x.detach(), found, strict=True):
-            planes = _packed(image, 1)
-            if self.padding == "reflect":
-                _reflect(planes)
-            for rows, band in self._forward(planes):
-                _unpack(band, result[rows])
-            _pool().clear()
-        return found.permute(0, 3, 1, 2)
+        return _each(self._forth, x, self._forward.channels)
 
     def backward(self, gradient: Tensor) -> Tensor:
         """(B, N_out, H, W) -> (B, N_in, H, W)."""
-        found = _like(gradient, self._backward.channels)
-        for image, result in zip(gradient.detach(), found, strict=True):
-            bands = self._backward(_packed(image, 2))  # with the derivatives of the border
-            if self.padding == "reflect":
-                _fold([band for _, band in bands])
-            for rows, band in bands:
-                own = slice(max(rows.start, 1), min(rows.stop, len(result) + 1))
-                inside = band[:, own.start - rows.start : own.stop - rows.start, 1:-1]
-                _unpack(inside, result[own.start - 1 : own.stop - 1])
-            _pool().clear()
-        return found.permute(0, 3, 1, 2)
+        return _each(self._back, gradient, self._backward.channels)
+
+    def _forth(self, image: Tensor, result: Tensor) -> None:
+        planes = _packed(image, 1)
+        if self.padding == "reflect":
+            _reflect(planes)
+        for rows, band in self._forward(planes):
+            _unpack(band, result[rows])
+
+    def _back(self, image: Tensor, result: Tensor) -> None:
+        bands = self._backward(_packed(image, 2))  # with the derivatives of the border
+        if self.padding == "reflect":
+            _fold([band for _, band in bands])
+        for rows, band in bands:
+            own = slice(max(rows.start, 1), min(rows.stop, len(result) + 1))
+            inside = band[:, own.start - rows.start : own.stop - rows.start, 1:-1]
+            _unpack(inside, result[own.start - 1 : own.stop - 1])
+
+
+def _each(compute: Callable[[Tensor, Tensor], None], x: Tensor, channels: int) -> Tensor:
+    """(B, N, H, W) -> (B, channels, H, W), image by image, with nothing left in ncnn's memory."""
+    found = x.new_empty((len(x), *x.shape[2:], channels))
+    for image, result in zip(x.detach(), found, strict=True):
+        compute(image, result)
+        _pool().clear()
+    return found.permute(0, 3, 1, 2)
 
 
 class _Apply(torch.autograd.Function):
@@ -210,11 +217,6 @@ def _mat(planes: Tensor) -> Any:
 def _unpack(planes: Tensor, pixels: Tensor) -> None:
     """Packed planes into (H, W, N)."""
     pixels.unflatten(2, (len(planes), -1)).copy_(planes.permute(1, 2, 0, 3))
-
-
-def _like(x: Tensor, channels: int) -> Tensor:
-    """(B, N, H, W) -> empty (B, H, W, channels)."""
-    return x.new_empty((len(x), *x.shape[2:], channels))
 
 
 def _lanes() -> int:
