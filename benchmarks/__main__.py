@@ -10,6 +10,7 @@ import torch
 
 from benchmarks import (
     baselines,
+    beside,
     calibration,
     encoders,
     gpu,
@@ -118,6 +119,14 @@ def sizes_command(configurations: tuple[str, ...]) -> None:
     Each is recorded as soon as it has ended; the largest take half an hour or more.
     """
     sizes.main(configurations or sizes.USUAL)
+
+
+@main.command("beside")
+@click.option("--encoder", "names", multiple=True, default=("vgg19",), show_default=True)
+@click.option("--rounds", type=click.IntRange(1), default=3, show_default=True)
+def beside_command(names: tuple[str, ...], rounds: int) -> None:
+    """How much longer a run takes beside a busy process, by how its threads wait."""
+    beside.main(names, rounds)
 
 
 @main.command("encoders")

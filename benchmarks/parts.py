@@ -85,18 +85,18 @@ def allocator(name: str, size: int, kept: bool, rounds: int = 3) -> dict[str, An
 
 
 def convolution(layer: str, size: int, rounds: int = 5) -> dict[str, Any]:
-    """Seconds of one of VGG-19's convolutions and its derivative, torch's and Winograd's."""
+    """Seconds of one of VGG-19's layers and its derivative, torch's and Winograd's."""
     generator = torch.Generator().manual_seed(0)
     inputs, outputs = (CHANNELS[x] for x in (RELUS[RELUS.index(layer) - 1], layer))
     side = size >> halvings(layer)
     weight = torch.randn(outputs, inputs, 3, 3, generator=generator) / (9 * inputs) ** 0.5
     weight = weight.contiguous(memory_format=torch.channels_last)
-    x = torch.randn(1, inputs, side + 2, side + 2, generator=generator)
+    x = torch.randn(1, inputs, side, side, generator=generator)
     x = x.contiguous(memory_format=torch.channels_last).requires_grad_()
     bias = torch.zeros(outputs)
     ways = {
-        "torch": partial(F.conv2d, weight=weight, bias=bias),
-        "Winograd": winograd.Convolution(weight, bias),
+        "torch": lambda x: F.relu(F.conv2d(F.pad(x, (1, 1, 1, 1), mode="reflect"), weight, bias)),
+        "Winograd": winograd.Convolution(weight, bias, "reflect"),
     }
     heap.keep()
     best = dict.fromkeys(ways, math.inf)
@@ -155,7 +155,16 @@ def main(names: tuple[str, ...]) -> None:
         for kept in (False, True):
             tables["allocator"].append(apart(partial(allocator, name, 512, kept)))
     if winograd.available():
-        for layer in ("relu2_1", "relu2_2", "relu3_1", "relu3_2", "relu4_1", "relu4_2", "relu5_1"):
+        for layer in (
+            "relu1_2",
+            "relu2_1",
+            "relu2_2",
+            "relu3_1",
+            "relu3_2",
+            "relu4_1",
+            "relu4_2",
+            "relu5_1",
+        ):
             tables["convolutions"].append(apart(partial(convolution, layer, 512)))
     for rows in filter(None, tables.values()):
         print(record.listed(rows), end="\n\n")

@@ -58,6 +58,7 @@ def made(folder: Path = record.RESULTS) -> dict[str, str]:
             name: plain(parts.get(name, ()))
             for name in ("convolutions", "allocator", "tiles", "solver", "attention")
         },
+        "beside": plain(together("beside", folder)),
         "sizes": plain(together("sizes", folder)),
     }
 

@@ -63,7 +63,13 @@ def moments(features: Tensor, weights: Tensor) -> Moments:
     """
     flat = positions(features)
     first = flat.sum(1) * weights if weights.ndim == 0 else (flat * weights.flatten()).sum(1)
-    return Moments(first, _SecondMoment.apply(features, weights))
+    return Moments(first, second_moment(features, weights))
+
+
+def second_moment(features: Tensor, weights: Tensor) -> Tensor:
+    """The raw second moment of `moments` alone, (N, N)."""
+    found: Tensor = _SecondMoment.apply(features, weights)
+    return found
 
 
 class _SecondMoment(torch.autograd.Function):

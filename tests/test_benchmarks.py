@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import re
 from collections.abc import Callable
 from dataclasses import replace
@@ -21,6 +22,7 @@ pytest.importorskip("skimage", reason="the benchmarks use scikit-image's photogr
 import speed_tables
 
 from benchmarks import (
+    beside,
     encoders,
     gpu,
     gradients,
@@ -266,6 +268,24 @@ def test_steps_in_miniature(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     logs = [math.log(min(rows[i + 3]["objective"]) / min(rows[i]["objective"])) for i in (0, 4)]
     assert float(last["objective"].split()[0]) == pytest.approx(math.exp(sum(logs) / 2), rel=0.01)
     assert "| slim | 64 | and coarse first | 2 |" in speed_tables.made(record.RESULTS)["steps"]
+
+
+def test_beside_a_busy_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run alone, then beside a process, for each way to wait; the medians are saved."""
+    monkeypatch.setattr(record, "RESULTS", tmp_path)
+    monkeypatch.delenv("GOMP_SPINCOUNT", raising=False)
+    settings: list[str | None] = []
+    seconds = iter([2.0, 4.0, 2.0, 20.0, 2.0, 5.0, 2.0, 18.0])
+
+    def start(arguments: list[str]) -> tuple[float, int]:
+        settings.append(os.environ.get("GOMP_SPINCOUNT"))
+        return next(seconds), 0
+
+    monkeypatch.setattr(beside.speed, "start", start)
+    beside.main(["slim"], rounds=2)
+    assert settings == 2 * [None, None, "300000", "300000"]
+    rows = speed_tables.together("beside", tmp_path)
+    assert [row["times as long"] for row in rows] == [2.25, 9.5]
 
 
 def test_a_goal_that_is_never_reached() -> None:

@@ -27,7 +27,7 @@ CPU = torch.device("cpu")
 
 
 def wide(**options: str) -> VGG:
-    """An encoder with two layers that are wide enough."""
+    """An encoder with three layers that are wide enough."""
     weights = random_convolutions((8, 64, 128, 8, 8), "relu3_2")
     return VGG(weights, mean=torch.zeros(3), **options)
 
@@ -36,22 +36,46 @@ def difference(found: Tensor, expected: Tensor) -> float:
     return float((found - expected).detach().norm() / expected.detach().norm())
 
 
+def torchs(x: Tensor, weight: Tensor, bias: Tensor, padding: str) -> Tensor:
+    mode = {"reflect": "reflect", "zeros": "constant"}[padding]
+    return F.relu(F.conv2d(F.pad(x, (1, 1, 1, 1), mode=mode), weight, bias))
+
+
 @needs_ncnn
-@pytest.mark.parametrize(("outputs", "inputs"), [(128, 64), (64, 128), (128, 128)])
-@pytest.mark.parametrize("size", [(1, 1), (3, 5), (16, 16), (37, 50)])
+@pytest.mark.parametrize("padding", ["reflect", "zeros"])
+@pytest.mark.parametrize(("outputs", "inputs"), [(128, 64), (64, 128), (64, 64)])
+@pytest.mark.parametrize("size", [(2, 2), (3, 5), (16, 16), (37, 50)])
 def test_values_and_derivatives_are_the_convolutions(
-    outputs: int, inputs: int, size: tuple[int, int], generator: torch.Generator
+    outputs: int, inputs: int, size: tuple[int, int], padding: str, generator: torch.Generator
 ) -> None:
     weight = torch.randn(outputs, inputs, 3, 3, generator=generator)
     bias = torch.randn(outputs, generator=generator)
-    x = torch.randn(2, inputs, size[0] + 2, size[1] + 2, generator=generator)
+    x = torch.randn(2, inputs, *size, generator=generator)
     for image in (x, x.contiguous(memory_format=torch.channels_last)):
         image = image.clone().requires_grad_()
-        found, expected = winograd.Convolution(weight, bias)(image), F.conv2d(image, weight, bias)
+        found = winograd.Convolution(weight, bias, padding)(image)
+        expected = torchs(image, weight, bias, padding)
         assert difference(found, expected) < 1e-5
         assert found.is_contiguous(memory_format=torch.channels_last)
         slope = torch.randn(expected.shape, generator=generator)
+        slope = slope * ((found > 0) == (expected > 0))  # units that rounding opens or closes
         ours, theirs = (torch.autograd.grad(y, image, slope)[0] for y in (found, expected))
+        assert difference(ours, theirs) < 1e-5
+
+
+@needs_ncnn
+@pytest.mark.parametrize("padding", ["reflect", "zeros"])
+@pytest.mark.parametrize("height", [12, 17, 18, 19, 41])
+def test_bands_are_the_whole(
+    padding: str, height: int, generator: torch.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    weight = torch.randn(64, 64, 3, 3, generator=generator)
+    layer = winograd.Convolution(weight, torch.zeros(64), padding)
+    x = torch.randn(1, 64, height, 7, generator=generator)
+    whole = layer.forward(x), layer.backward(x)
+    monkeypatch.setattr(winograd, "_BAND", 1)
+    monkeypatch.setattr(winograd, "_TILES", 6)
+    for ours, theirs in zip((layer.forward(x), layer.backward(x)), whole, strict=True):
         assert difference(ours, theirs) < 1e-5
 
 
@@ -60,7 +84,8 @@ def test_values_and_derivatives_are_the_convolutions(
     [
         ((128, 64, 3, 3), True),
         ((64, 128, 3, 3), True),
-        ((64, 64, 3, 3), False),
+        ((64, 64, 3, 3), True),
+        ((64, 48, 3, 3), False),
         ((64, 136, 3, 3), False),
         ((512, 3, 3, 3), False),
         ((128, 128, 1, 1), False),
@@ -75,7 +100,7 @@ def test_what_suits(shape: tuple[int, ...], suited: bool) -> None:
 def test_an_encoder_sees_the_same(generator: torch.Generator) -> None:
     image = torch.rand(1, 3, 37, 50, generator=generator)
     theirs, ours = wide(), wide(kernels="winograd")
-    assert [x for x in ours.layers if ours.is_transformed(x)] == ["relu3_1", "relu3_2"]
+    assert [x for x in ours.layers if ours.is_transformed(x)] == ["relu2_2", "relu3_1", "relu3_2"]
     assert not any(map(theirs.is_transformed, theirs.layers))
     for layer in ours.layers:
         assert difference(ours(image, {layer})[layer], theirs(image, {layer})[layer]) < 1e-5
@@ -104,10 +129,10 @@ def test_filters_are_made_again_for_other_threads(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
     for _ in range(2):
         encoder(image, {"relu3_1"})
-    assert len(made) == 1
+    assert len(made) == 2  # relu2_2 and relu3_1
     monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
     encoder(image, {"relu3_1"})
-    assert len(made) == 2
+    assert len(made) == 4
 
 
 @needs_ncnn
@@ -192,10 +217,10 @@ def test_the_plan_counts_filters_and_workspace() -> None:
         plans.Demand(wide(kernels=name), used, needs=needs).bytes(256, 256)
         for name in ("winograd", "torch")
     )
-    filters = 12 * 4 * 9 * (64 * 128 + 128 * 128)
-    # relu3_2's 128 channels in and out, at 64x64, and as much of tiles and copies.
-    workspace = 4 * (1 + 36 / 16) * 256 * 64 * 64
-    assert ours - theirs == pytest.approx(filters + workspace, rel=1e-6)
+    filters = 12 * 4 * 9 * (64 * 64 + 64 * 128 + 128 * 128)
+    # relu2_2's 64 channels in and out, at 128x128, packed.
+    workspace = 4 * 128 * 128 * 128
+    assert ours - theirs == pytest.approx(filters + workspace + winograd.TILES, rel=1e-6)
 
 
 @needs_ncnn

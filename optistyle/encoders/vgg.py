@@ -144,17 +144,17 @@ class VGG(nn.Module):
         return names.reach(layers, self.taps)
 
     def workspace(self, layers: Iterable[str]) -> tuple[int, float]:
-        """Return the memory of `winograd`: bytes of filters to be made, floats per pixel."""
+        """Return the memory of `winograd`: bytes of any size of picture, floats per pixel."""
         deepest = max((self.taps.index(x) for x in {*layers} - {*PIXELS}), default=-1)
         fast = [x for x in self.layers[: deepest + 1] if self.is_transformed(x)]
-        filters, floats = 0, 0.0
+        fixed, floats = winograd.TILES if fast else 0, 0.0
         for layer in fast:
             weight = self.get_buffer(f"conv{layer[4:]}_weight")
             if layer not in self.transformed:
-                filters += winograd.FILTERS * weight.numel() * weight.element_size()
+                fixed += winograd.FILTERS * weight.numel() * weight.element_size()
             channels = sum(weight.shape[:2])
             floats = max(floats, winograd.WORKSPACE * channels / 4 ** self.halvings(layer))
-        return filters, floats
+        return fixed, floats
 
     def settings(self) -> dict[str, str]:
         """Return the choices that change the features: pooling, padding, precision, kernels."""
@@ -216,13 +216,21 @@ class VGG(nn.Module):
                         )
                     x, block = pool(x), int(layer[4])
                 if layer != POOL5:
-                    x = F.relu(self.convolve(x, layer))
+                    x = self._rectified(x, layer)
                 if layer in wanted:
                     features[layer] = x.float() if bfloat16 else x
         return features
 
+    def _rectified(self, x: Tensor, layer: str) -> Tensor:
+        """A layer: its convolution, padded, and its rectifier."""
+        fast = x.dtype == torch.float32 and self.is_transformed(layer)
+        # Winograd's reflect at the border themselves, for which a side needs two pixels.
+        if fast and min(x.shape[-2:]) > 1:
+            return self._transform(layer)(x)
+        return F.relu(self.convolve(x, layer))
+
     def convolve(self, x: Tensor, layer: str) -> Tensor:
-        """The convolution of a layer, padded, before its rectifier."""
+        """The convolution of a layer, padded, before its rectifier; by torch's kernels."""
         conv = f"conv{layer[4:]}"
         x = self._padded(x)
         weight, bias = self.get_buffer(f"{conv}_weight"), self.get_buffer(f"{conv}_bias")
@@ -230,8 +238,6 @@ class VGG(nn.Module):
             x = F.conv2d(x, self.get_buffer(f"{conv}_depthwise"), groups=x.shape[1])
             if x.is_cpu:
                 return pointwise(x, weight.flatten(1), bias)
-        elif x.dtype == torch.float32 and self.is_transformed(layer):
-            return self._transform(layer)(x)
         return F.conv2d(x, weight, bias)
 
     def _transform(self, layer: str) -> winograd.Convolution:
@@ -239,7 +245,7 @@ class VGG(nn.Module):
         found = self.transformed.get(layer)
         if found is None or found.threads != torch.get_num_threads():
             weight, bias = (self.get_buffer(f"conv{layer[4:]}_{part}") for part in PARTS[1:])
-            found = self.transformed[layer] = winograd.Convolution(weight, bias)
+            found = self.transformed[layer] = winograd.Convolution(weight, bias, self.padding)
         return found
 
     def _padded(self, x: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ from torch import Tensor
 from optistyle.encoders.base import Features
 from optistyle.layers import CHANNELS
 from optistyle.losses.base import References, Statistic, Target, content_weights, weighted_total
-from optistyle.statistics import moments
+from optistyle.statistics import second_moment
 
 
 def gram_distance(matrix: Tensor, goal: Tensor, layer: str) -> Tensor:
@@ -56,7 +56,7 @@ class GramStyle:
         return Target(content_weights(references, self.layers), values=values)
 
     def statistic(self, features: Features, target: Target) -> Statistic:
-        return {x: moments(features[x], target.weights[x]).second for x in self.layers}
+        return {x: second_moment(features[x], target.weights[x]) for x in self.layers}
 
     def score(self, statistic: Statistic, target: Target) -> Tensor:
         return weighted_total(

@@ -125,14 +125,14 @@ class Demand:
             (self._matching(x, pixels, most) for x in self.needs.matched), default=0
         )
         measuring += image * (2 + sum(self.styles))
-        filters, floats = self.encoder.workspace(self.layers)
+        fixed, floats = self.encoder.workspace(self.layers)
         step = _COPIES * self._alive(seen) + _FLOAT * floats * seen + maps
         adam = not isinstance(self.solver, LBFGS)
         pairs = self.history(pixels, least)
         before = _beside(image, pixels)
         looking = pairs + (_ADAM_LOOKING * image if adam else _LOOKING * image + before)
         stepping = pairs + (_ADAM_STEPPING * image if adam else _STEPPING * image + 2 * before)
-        return round(_FIXED + filters + max(measuring, looking + step, stepping + maps))
+        return round(_FIXED + fixed + max(measuring, looking + step, stepping + maps))
 
     def history(self, pixels: int, least: int) -> int:
         """Bytes of L-BFGS's pairs, and of the half of one that comes next."""
