@@ -45,24 +45,28 @@ PRESETS: Mapping[str, Preset] = {
     "default": Preset(
         Recipe(),
         "for most pictures",
-        "ours: the weights of 'attention', coarse to fine from 256 px in place of a single scale",
+        "ours: the loss weights of 'attention', coarse to fine from 362 px in place of a single "
+        "scale: the best picture of 45 s on two cores (docs/quality.md)",
+        seconds=43,
     ),
     "draft": Preset(
-        Recipe(encoder="slim", iterations=(20,)),
+        Recipe(encoder="slim", scales="single", iterations=(18,)),
         "a first look",
-        "ours: the default in the packaged encoder, a thirteenth of VGG-19's arithmetic",
-        seconds=16,
+        "ours: the best picture of 10 s on two cores (docs/quality.md)",
+        seconds=10,
     ),
     "best": Preset(
-        Recipe(iterations=(80,)),
+        Recipe(iterations=(120,)),
         "the finest picture",
-        "ours: the default with more iterations",
+        "ours: the default with as many iterations as 5 minutes allow on two cores",
+        seconds=300,
     ),
     "portrait": Preset(
-        Recipe(scales="single", iterations=(30,)),
+        Recipe(scales="single", iterations=(35,)),
         "keeps faces",
-        "ours: the default at the final size alone, where no coarse scale dissolves forms",
-        seconds=45,
+        "ours: the default's time at the final size alone, where no coarse scale dissolves forms "
+        "(docs/quality.md)",
+        seconds=44,
     ),
     # Published settings name the encoder of their source, so that they mean the same everywhere.
     "attention": Preset(

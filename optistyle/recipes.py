@@ -179,7 +179,7 @@ class Recipe:
         common=True,
     )
     iterations: tuple[int, ...] = setting(
-        (16,),
+        (14,),
         Several(Whole()),
         "Optimisation",
         "Iterations of the last scale; the first gets 2.5 times as many, those between 1.25 times. "

@@ -59,7 +59,7 @@ def test_help_shows_every_setting_with_its_default() -> None:
     text = " ".join(optistyle("run", "--help-all").stdout.split())
     for setting in fields(Recipe):
         assert f"--{setting.name.replace('_', '-')} " in text
-    for part in ("[1e7]", "[size / 32]", "[lbfgs]", "gram|wasserstein", "in pixels", "[16]"):
+    for part in ("[1e7]", "[size / 32]", "[lbfgs]", "gram|wasserstein", "in pixels", "[14]"):
         assert part in text
     for heading in ("Loss:", "Style:", "Optimisation:", "Encoder:", "Run:"):
         assert heading in text

@@ -25,8 +25,8 @@ def sides(recipe: Recipe, height: int, width: int) -> list[int]:
 
 def test_default_schedule_grows_by_sqrt_2_and_works_most_at_the_first_scale() -> None:
     assert Recipe().schedule(1000, 1500) == [
-        ((241, 362), 40),
-        ((341, 512), 16),
+        ((241, 362), 35),
+        ((341, 512), 14),
     ]
 
 
@@ -56,10 +56,10 @@ def test_large_strokes_are_laid_at_a_lower_scale(style_scale: float, first: int)
 
 def test_schedule_of_a_panorama_starts_where_its_shorter_side_is_long_enough() -> None:
     assert Recipe(size=1024).schedule(100, 2000) == [
-        ((18, 362), 40),
-        ((26, 512), 20),
-        ((36, 724), 20),
-        ((51, 1024), 16),
+        ((18, 362), 35),
+        ((26, 512), 18),
+        ((36, 724), 18),
+        ((51, 1024), 14),
     ]
 
 
