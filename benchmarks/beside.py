@@ -15,7 +15,7 @@ from typing import Any
 from benchmarks import pairs, record, speed
 from optistyle.pictures import encode
 
-SIZE, ITERATIONS = 256, 10
+SIZE, ITERATIONS = 256, 40
 #: How threads wait: the command line's own way, and GNU's OpenMP's where nothing is set.
 WAYS: Mapping[str, Mapping[str, str]] = {
     "bounded spinning": {},
