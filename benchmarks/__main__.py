@@ -22,6 +22,7 @@ from benchmarks import (
     sizes,
     speed,
     steps,
+    weave,
 )
 from optistyle.errors import InputError
 from optistyle.machine import heap
@@ -155,6 +156,14 @@ def calibration_command(folder: Path | None) -> None:
 def baselines_command(names: tuple[str, ...], work: Path, own_pairs: bool) -> None:
     """What feed-forward models and the optimiser paint, judged in the real VGG-19."""
     baselines.main(work, own_pairs, names)
+
+
+@main.command("weave")
+@click.argument("names", nargs=-1)
+@click.option("--work", type=click.Path(path_type=Path), default=Path("out/weave"))
+def weave_command(names: tuple[str, ...], work: Path) -> None:
+    """Weave on flat places of what models and the optimiser paint; pairs in --work are kept."""
+    weave.main(work, names)
 
 
 @main.command("metrics")

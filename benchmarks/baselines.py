@@ -94,7 +94,7 @@ def quality(work: Path, own_pairs: bool, names: tuple[str, ...]) -> list[dict[st
         if names and name not in names:
             continue
         for pair, (content, style) in _pairs(own_pairs).items():
-            path = record.place(work, name, pair, _version(name))
+            path = record.place(work, name, pair, version(name))
             rows.append(
                 record.kept(
                     path,
@@ -105,7 +105,7 @@ def quality(work: Path, own_pairs: bool, names: tuple[str, ...]) -> list[dict[st
     return rows
 
 
-def _version(name: str) -> str:
+def version(name: str) -> str:
     """The start of the digest of a model's weights, where they are packaged."""
     model = name.split(",")[0]
     here = model in WARM_STARTS and "16x" not in name

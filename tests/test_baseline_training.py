@@ -26,7 +26,7 @@ from optistyle.baselines.adaattn import AdaAttN
 from optistyle.baselines.adain import AdaIN, MultiAdaIN
 from optistyle.baselines.adjustable import Adjustable
 from optistyle.baselines.base import Baseline
-from optistyle.baselines.codec import Decoder
+from optistyle.baselines.codec import Decoder, Transfer
 from optistyle.baselines.johnson import Johnson
 from optistyle.baselines.sanet import SANet
 from optistyle.cli.train import train as commands
@@ -234,6 +234,11 @@ def test_a_checkpoint_of_another_training_is_refused(
     model.style_weight = 3.0
     with pytest.raises(InputError, match="another style_weight"):
         trained(model, folders, tmp_path / "w", TINY)
+    smooth = untrained("adain", tiny)
+    assert isinstance(smooth, Transfer)
+    smooth.decoder.upsampling = "bilinear"
+    with pytest.raises(InputError, match="another upsampling"):
+        trained(smooth, folders, tmp_path / "w", TINY)
     assert checkpoint.read_bytes() == kept
     checkpoint.write_bytes(b"broken")
     with pytest.raises(InputError, match="delete it to start over"):
@@ -375,8 +380,10 @@ def test_commands_train_start_and_paint(folders: Folders, tmp_path: Path) -> Non
         ran = CliRunner().invoke(cli.main, arguments)
         assert ran.exit_code == 0, ran.output
         notes = {"steps": 2, "batch": 2, "crop": 32}
-        notes |= {"style": "1.png"} if name == "johnson" else {}
-        assert notes.items() <= baselines.facts(output).items()
+        notes |= {"style": "1.png"} if name == "johnson" else {"upsampling": "bilinear"}
+        facts = baselines.facts(output)
+        assert notes.items() <= facts.items()
+        assert ("start" in facts) == ("--start" in options)
         pictures = [str(folders[0] / "0.png"), *([] if name == "johnson" else [painting])]
         arguments = ["baseline", name, *pictures, "--weights", str(output), "--size", "48"]
         ran = CliRunner().invoke(cli.main, [*arguments, "-o", str(tmp_path / f"{name}.png")])

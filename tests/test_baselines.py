@@ -10,6 +10,7 @@ import pytest
 import torch
 from click.testing import CliRunner
 from conftest import make_picture
+from safetensors import torch as safetensors
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -372,6 +373,20 @@ def test_decoder_mirrors_vgg19() -> None:
     ]  # fmt: skip
 
 
+def test_bilinear_upsampling_keeps_a_slope_straight() -> None:
+    """With convolutions that copy their input, nearest neighbours make stairs of 8 px."""
+    decoder = Decoder((3, 3, 3, 3))
+    for conv in decoder.children():
+        nn.init.dirac_(conv.weight)
+    slope = torch.arange(8.0).expand(1, 3, 8, 8)
+    steps = {}
+    for upsampling in ("nearest", "bilinear"):
+        decoder.upsampling = upsampling
+        steps[upsampling] = decoder({"relu4_1": slope})[0, 0, 32].diff()[16:-16]
+    assert sorted({*steps["nearest"].tolist()}) == [0, 1]
+    torch.testing.assert_close(steps["bilinear"], torch.full((31,), 1 / 8))
+
+
 def test_further_features_join_where_their_resolution_is_reached(
     generator: torch.Generator,
 ) -> None:
@@ -550,12 +565,34 @@ def test_saved_weights_load(name: str, weights: Path, picture: Make) -> None:
 
 def test_what_is_noted_of_weights(weights: Path, tiny: VGG, tmp_path: Path) -> None:
     known = baselines.facts(weights / "sanet.safetensors")
-    assert known == {"model": "sanet", "encoder": "slim", "steps": 0}
+    assert known == {"model": "sanet", "encoder": "slim", "steps": 0, "upsampling": "bilinear"}
     assert "encoder" not in baselines.facts(weights / "johnson.safetensors")
     model, notes = baselines.make("adain", tiny), {"a": 1, "b": 2}
     for name in "xy":
         baselines.save(model, "adain", tmp_path / name, notes)
     assert (tmp_path / "x").read_bytes() == (tmp_path / "y").read_bytes()
+
+
+def test_weights_that_do_not_name_their_upsampling_have_nearest_neighbours(
+    weights: Path, tmp_path: Path
+) -> None:
+    for upsampling in ("nearest", "bilinear"):
+        model = baselines.load("adain", files=[weights / "adain.safetensors"])
+        assert isinstance(model, Transfer)
+        model.decoder.upsampling = upsampling
+        baselines.save(model, "adain", tmp_path / "again.safetensors")
+        again = baselines.load("adain", files=[tmp_path / "again.safetensors"])
+        assert isinstance(again, Transfer)
+        assert again.decoder.upsampling == upsampling
+    tensors, _ = load_tensors(tmp_path / "again.safetensors")
+    safetensors.save_file(
+        dict(tensors),
+        tmp_path / "old.safetensors",
+        {"optistyle-baseline": '{"model": "adain", "encoder": "slim"}'},
+    )
+    old = baselines.load("adain", files=[tmp_path / "old.safetensors"])
+    assert isinstance(old, Transfer)
+    assert old.decoder.upsampling == "nearest"
 
 
 def test_what_cannot_be_loaded(weights: Path, tmp_path: Path) -> None:

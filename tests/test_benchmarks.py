@@ -36,6 +36,7 @@ from benchmarks import (
     sizes,
     speed,
     steps,
+    weave,
 )
 from benchmarks.__main__ import main
 from optistyle.encoders import load
@@ -91,6 +92,20 @@ def test_summary_takes_geometric_means_of_ratios() -> None:
     cells = [cell.strip() for cell in last.strip("|").split("|")]
     assert float(cells[-2]) == pytest.approx(math.sqrt(2 * 8))
     assert float(cells[-1]) == pytest.approx(2)
+
+
+def test_weave_is_found_where_the_photograph_is_flat() -> None:
+    photograph = torch.full((1, 3, 64, 64), 0.5)
+    photograph[..., 32:] += torch.rand(32, generator=torch.Generator().manual_seed(0))
+    assert weave.flat_places(photograph) == [(0, 0), (16, 0), (32, 0)]
+    columns = torch.arange(64)
+    for period in (2, 4, 8):
+        wave = 0.1 * torch.cos(2 * math.pi * columns / period)
+        found = weave.weave(photograph + wave, photograph)
+        peaks = {p: found[f"peak {p}"] for p in weave.PEAKS}
+        assert max(peaks, key=lambda p: peaks[p]) == period
+        band = "fine" if period == 2 else "coarse"
+        assert found[band] > 0.05 > 100 * found["fine" if band == "coarse" else "coarse"]
 
 
 def test_own_pairs_are_squares_of_the_size_asked_for() -> None:

@@ -133,7 +133,10 @@ def make(name: str, encoder: VGG, seed: int = 0, painting: Tensor | None = None)
         raise InputError(f"{name} {wants}")
     generator = torch.Generator().manual_seed(seed)
     given = () if painting is None else (painting,)
-    return entry.make(encoder, generator, *given).to(encoder.device)
+    model = entry.make(encoder, generator, *given).to(encoder.device)
+    if isinstance(model, Transfer):
+        model.decoder.upsampling = "bilinear"
+    return model
 
 
 def _empty(name: str, encoder: VGG) -> Baseline:
@@ -211,6 +214,8 @@ def load(
     else:
         encoder = encoders.load(known["encoder"], device=device)
         model = fill(_empty(name, encoder), load_tensors(path)[0], str(path))
+        if isinstance(model, Transfer):  # files of optistyle before 2027 do not name it
+            model.decoder.upsampling = known.get("upsampling", "nearest")
     return model.to(device).requires_grad_(False).eval()
 
 
@@ -258,6 +263,8 @@ def save(model: Baseline, name: str, path: Path, notes: Mapping[str, object] | N
     }
     encoder = getattr(model, "encoder", None)
     known = {"model": name, **({"encoder": encoder.name} if encoder else {}), **(notes or {})}
+    if isinstance(model, Transfer):
+        known["upsampling"] = model.decoder.upsampling
     # One key: safetensors writes several in any order, and bytes are to repeat.
     data = safetensors.save(tensors, {_KEY: json.dumps(known)})
     files.write_whole(path.resolve(), data)

@@ -31,15 +31,21 @@ CONVOLUTIONS = (
 class Decoder(nn.Module):
     """relu4_1 back to an image: VGG-19's convolutions from conv4_1 to conv1_1 in reverse order.
 
-    Reflection-padded 3x3 convolutions, ReLU after all but the last, nearest-neighbour upsampling
-    where the encoder pools (Huang & Belongie, AdaIN, ICCV 2017, section 6). The output is linear.
+    Reflection-padded 3x3 convolutions, ReLU after all but the last, upsampling where the encoder
+    pools (Huang & Belongie, AdaIN, ICCV 2017, section 6). The output is linear.
 
     Args:
         widths: channels at the resolutions of blocks 1 to 4.
         joins: channels of further features, by layer (relu3_1, relu2_1), concatenated where the
             decoder reaches their resolution.
         generator: draws the initial weights; None leaves them 0, to be loaded.
+
+    Attributes:
+        upsampling: ``nearest``, as published, or ``bilinear``. Nearest neighbours turn every slope
+            into stairs of 2, 4 and 8 px, which show as a weave on flat areas.
     """
+
+    upsampling: str = "nearest"
 
     def __init__(
         self,
@@ -69,7 +75,7 @@ class Decoder(nn.Module):
         for name in CONVOLUTIONS:
             if name[4] != block:
                 block = name[4]
-                x = F.interpolate(x, scale_factor=2, mode="nearest")
+                x = F.interpolate(x, scale_factor=2, mode=self.upsampling)
                 if (joined := f"relu{block}_1") in self.joins:
                     x = torch.cat([x, features[joined]], 1)
             x = self.get_submodule(name)(x)

@@ -162,7 +162,8 @@ def _model(name: str) -> click.Command:
             "--start",
             type=click.Path(path_type=Path),
             metavar="FILE",
-            help="Weights of another model, whose decoder to start from in place of the warm-up.",
+            help="Weights to start from in place of the warm-up: the model's own, to train them "
+            "further, or another model's, whose decoder fits.",
         ),
         click.option(
             "--warm-up-steps",
@@ -231,9 +232,11 @@ def _train(
     precision = "bfloat16" if computes(place, "bfloat16") else "float32"
     network = encoders.load(encoder, precision=precision, device=place)
     model = baselines.make(name, network, settings.seed, painting)
+    origin = {}
     if start is not None:
         log_line = f"starting from {len(baselines.start_from(model, start))} tensors of {start}"
         click.echo(log_line, err=True)
+        origin = {"start": f"{start.name} {files.digest(start)[:8]}"}
     if style_weight is not None:
         model.style_weight = style_weight
     sources = () if one_style else styles
@@ -243,6 +246,7 @@ def _train(
         "steps": settings.steps,
         "batch": settings.batch,
         "crop": settings.crop,
+        **origin,
         **({"style": styles[0].name} if one_style else {}),
     }
     baselines.save(model, name, output, notes)

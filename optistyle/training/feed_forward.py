@@ -17,6 +17,7 @@ from torch import Tensor
 
 from optistyle import pictures
 from optistyle.baselines.base import Baseline
+from optistyle.baselines.codec import Transfer
 from optistyle.errors import InputError
 from optistyle.pictures import plots
 from optistyle.training import loop
@@ -120,6 +121,7 @@ def _identity(model: Baseline, settings: Settings) -> dict[str, Any]:
         "model": type(model).__name__,
         "encoder": encoder and encoder.name,
         "style_weight": model.style_weight,
+        **({"upsampling": model.decoder.upsampling} if isinstance(model, Transfer) else {}),
         **({"painting": teacher.painting} if teacher else {}),
     }
     return {k: v for k, v in identity.items() if not k.endswith(("steps", "_every"))}
