@@ -17,7 +17,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import cache, partial
 from itertools import product
 from pathlib import Path
@@ -329,6 +329,8 @@ def front(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
         ylabel="style: distance to the painting, as a ratio",
         yscale="log",
     )
+    axis.yaxis.set_major_formatter("{x:g}")
+    axis.yaxis.set_minor_formatter("{x:g}")
     axis.legend(frameon=False)
     plots.save(figure, path)
 
@@ -341,4 +343,5 @@ def main(
     rows = measure(names or CONTENDERS, budgets, images, folder)
     sheets(rows, images, folder)
     print(record.listed(means(rows)))
-    print(record.save(f"schedules-{SIZE}", rows))
+    found = {"costs": asdict(measured_costs(folder)), "painted": rows}
+    print(record.save(f"schedules-{SIZE}", found))

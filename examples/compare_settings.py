@@ -41,7 +41,7 @@ COMPARISONS = {
     "strokes": Comparison(
         (("chelsea", "swirls"),),
         {
-            "default": Recipe(size=320, iterations=80),
+            "first scale 226": Recipe(scales=(226, 320), iterations=80),
             "first scale 113": Recipe(scales=(113, 160, 226, 320), iterations=80),
             "style scale 2": Recipe(size=320, iterations=80, style_scale=2.0),
         },

@@ -42,7 +42,7 @@ def together(kind: str, folder: Path) -> list[Row]:
 
 
 def _schedules(folder: Path = record.RESULTS) -> Sequence[Row]:
-    return newest(f"schedules-{schedules.SIZE}", folder) or []
+    return newest(f"schedules-{schedules.SIZE}", folder).get("painted", [])
 
 
 def made(folder: Path = record.RESULTS) -> dict[str, str]:

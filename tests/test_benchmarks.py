@@ -265,7 +265,8 @@ def test_schedules_are_judged_and_kept(
     monkeypatch.setattr(pairs, "varied", lambda size: images)
     schedules.main((), (45.0,), tmp_path, ())
     (saved,) = record.RESULTS.iterdir()
-    assert json.loads(saved.read_text())["rows"] == rows
+    found = json.loads(saved.read_text())["rows"]
+    assert (found["painted"], found["costs"]["start"]) == (rows, 36.0)
     assert len(list(tmp_path.glob("sheet*.png"))) == 2
     assert "| 45 | both | 2 |" in speed_tables.made(record.RESULTS)["schedules"]
 
