@@ -36,8 +36,8 @@ PAIRS = (
     ("camera", "woodcut"),
 )
 PRESETS = ("draft", "default", "portrait")
-#: Pairs of the strip at README's top.
-STRIP = 6
+#: Pairs of the strip at README's top, and the longer side of a picture on the sheet.
+STRIP, CELL = 6, 320
 
 
 def photograph(name: str) -> Tensor:
@@ -69,6 +69,12 @@ def strip(pictures: Sequence[Tensor], side: int = 280, columns: int = 3) -> Tens
     return sheet([squares[k : k + columns] for k in range(0, len(squares), columns)], gap=4)
 
 
+def small(row: Sequence[Tensor]) -> list[Tensor]:
+    """The pictures of a row, for the sheet."""
+    sizes = [fit_longer_side(*pixels.shape[-2:], CELL) for pixels in row]
+    return [resize(pixels, size) for pixels, size in zip(row, sizes, strict=True)]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--pairs", type=int, default=len(PAIRS), help="only the first so many")
@@ -85,13 +91,13 @@ def main() -> None:
         style = read(ROOT / "examples" / "styles" / f"{pair[1]}.jpg").pixels
         made = [picture(name, pair, options.size, cache) for name in PRESETS]
         cell = fit_longer_side(*content.shape[-2:], options.size)
-        small = fit_longer_side(*style.shape[-2:], cell[0])
-        rows.append([resize(content, cell), resize(style, small), *made])
+        beside = fit_longer_side(*style.shape[-2:], cell[0])
+        rows.append([resize(content, cell), resize(style, beside), *made])
     usual = [row[2 + PRESETS.index("default")] for row in rows]
     pages = {
         "demo": sheet([[*rows[0][:2], usual[0]]]),
         "strip": strip(usual[:STRIP]),
-        "sheet": sheet(rows, ["photograph", "painting", *PRESETS]),
+        "sheet": sheet([small(row) for row in rows], ["photograph", "painting", *PRESETS]),
     }
     for name, page in pages.items():
         write(options.output / f"{name}.jpg", page, quality=85)
