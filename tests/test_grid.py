@@ -147,7 +147,7 @@ def test_one_number_of_iterations(toml: Write, text: str, expected: list[tuple[i
 def test_one_scale(toml: Write, table: str) -> None:
     (job, _) = grid.read(toml(f"{INPUTS}{table}\nscales = 512\n"))
     assert job.recipe.scales == (512,)
-    assert job.recipe.schedule(400, 512) == [((400, 512), 80)]
+    assert job.recipe.schedule(400, 512) == [((400, 512), 14)]
 
 
 def test_a_file_comes_before_a_pattern(toml: Write, tmp_path: Path) -> None:
