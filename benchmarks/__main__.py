@@ -95,7 +95,7 @@ def race_command(
 def schedules_command(
     names: tuple[str, ...], budgets: tuple[float, ...], chosen: tuple[str, ...], work: Path
 ) -> None:
-    """Schedules in the same seconds, judged in a network that none was optimised in."""
+    """Schedules in the same seconds, judged by two networks that none was optimised in."""
     schedules.main(names, budgets, work, chosen)
 
 

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
 from typing import Any
+from unittest.mock import patch
 
 from benchmarks import pairs, record, speed
 from optistyle.pictures import encode
@@ -33,17 +34,6 @@ def busy() -> Iterator[None]:
             process.kill()
 
 
-@contextmanager
-def environment(variables: Mapping[str, str]) -> Iterator[None]:
-    before = dict(os.environ)
-    os.environ.update(variables)
-    try:
-        yield
-    finally:
-        os.environ.clear()
-        os.environ.update(before)
-
-
 def measure(encoder: str, folder: Path) -> list[dict[str, Any]]:
     """Seconds from start to end of a run, alone and beside a busy process, for every way."""
     content, style = folder / "content.png", folder / "style.png"
@@ -54,7 +44,7 @@ def measure(encoder: str, folder: Path) -> list[dict[str, Any]]:
     arguments += ["-o", str(folder / "out.png")]
     rows = []
     for way, variables in WAYS.items():
-        with environment(variables):
+        with patch.dict(os.environ, variables):
             alone, _ = speed.start(arguments)
             with busy():
                 beside, _ = speed.start(arguments)

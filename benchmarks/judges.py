@@ -19,13 +19,13 @@ from functools import cache
 from itertools import accumulate
 
 import numpy as np
-from torch import Tensor
+from torch import Tensor, nn
 
 from benchmarks import encoders
 from optistyle.baselines import magenta
 from optistyle.encoders.procedural import calibration_images
 from optistyle.encoders.vgg import VGG, mean_activations, normalise
-from optistyle.metrics.distances import content_distance, gram_distances
+from optistyle.metrics.distances import content_distance, gram_distance
 
 #: Picture, photograph and painting, (1, 3, H, W) each, to style and content.
 Judge = Callable[[Tensor, Tensor, Tensor], tuple[float, float]]
@@ -38,10 +38,9 @@ def _compressed() -> VGG:
 
 
 def compressed(picture: Tensor, photograph: Tensor, painting: Tensor) -> tuple[float, float]:
-    style = gram_distances(picture, painting, _compressed())
-    return float(np.mean(list(style.values()))), content_distance(
-        picture, photograph, _compressed()
-    )
+    judge = _compressed()
+    style = gram_distance(picture, painting, judge)
+    return style, content_distance(picture, photograph, judge)
 
 
 def mobilenet(picture: Tensor, photograph: Tensor, painting: Tensor) -> tuple[float, float]:
@@ -62,7 +61,7 @@ def _features(image: Tensor) -> list[Tensor]:
 
 
 @cache
-def _predictor() -> magenta.nn.Sequential:
+def _predictor() -> nn.Sequential:
     return magenta.read().predict.requires_grad_(False)
 
 

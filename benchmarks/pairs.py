@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -77,19 +78,19 @@ def held_out(size: int) -> dict[str, tuple[Tensor, Tensor]]:
     }
     for c, s in _USUAL:
         files[f"{c} x {s}"] = sets[1] / "content" / f"{c}.jpg", sets[1] / "style" / f"{s}.jpg"
-    return {
-        name: tuple(centre_square(read(path).pixels, size) for path in paths)  # type: ignore[misc]
-        for name, paths in files.items()
-    }
+    return _squares(files, size)
 
 
 def varied(size: int) -> dict[str, tuple[Tensor, Tensor]]:
     """Eight held-out pairs with two portraits and two skylines, where they are; else our own."""
     if not HELD_OUT.is_dir():
         return own(size)
+    paths = [(HELD_OUT / content, HELD_OUT / style) for content, style in _VARIED]
+    return _squares({f"{c.stem} x {s.stem}": (c, s) for c, s in paths}, size)
+
+
+def _squares(files: Mapping[str, tuple[Path, Path]], size: int) -> dict[str, tuple[Tensor, Tensor]]:
     return {
-        " x ".join(Path(file).stem for file in files): tuple(
-            centre_square(read(HELD_OUT / file).pixels, size) for file in files
-        )
-        for files in _VARIED
-    }  # type: ignore[return-value]
+        name: (centre_square(read(content).pixels, size), centre_square(read(style).pixels, size))
+        for name, (content, style) in files.items()
+    }

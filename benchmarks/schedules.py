@@ -12,8 +12,6 @@ is the front of style against content, not one number.
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -26,7 +24,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from benchmarks import pairs, record
+from benchmarks import pairs, record, speed
 from benchmarks.judges import JUDGES
 from optistyle import baselines
 from optistyle.baselines.paint import paint
@@ -173,11 +171,8 @@ def _measure_costs(rounds: int = 3) -> dict[str, Any]:
         files = [Path(folder) / name for name in ("content.png", "style.png", "picture.png")]
         for path, pixels in zip(files, (content, style), strict=False):
             write(path, pixels)
-        command = [sys.executable, "-m", "optistyle", "run", *map(str, files[:2])]
         options = ["-o", str(files[2]), "--encoder", "vgg19", "--size", "64", "--iterations", "1"]
-        started = time.perf_counter()
-        subprocess.run([*command, *options], check=True, capture_output=True)
-        start = time.perf_counter() - started
+        start, _ = speed.start(["run", *map(str, files[:2]), *options])
     return {"start": start, "first": first, "each": each, "model": model}
 
 
@@ -254,8 +249,7 @@ def _judged(
     image, row = read(path).pixels, {}
     for by, judge in JUDGES.items():
         row[f"{by}, style"], row[f"{by}, content"] = judge(image, content, style)
-    alike = self_similarity(image, content)
-    return {**row, "self-similarity": alike}
+    return {**row, "self-similarity": self_similarity(image, content)}
 
 
 def sheets(rows: Sequence[Mapping[str, Any]], images: Any, folder: Path, columns: int = 4) -> None:

@@ -95,9 +95,15 @@ def painters() -> dict[str, Painter]:
 
     return {
         **baselines.painters(),
-        **{f"{name}, bilinear": partial(smooth, name) for name in WARM_STARTS},
+        **{
+            f"{name}, bilinear": partial(smooth, name)
+            for name in WARM_STARTS
+            if models.named(name).make
+        },
         "optimiser, vgg19": partial(optimised, Recipe(size=SIZE, encoder="vgg19")),
-        "optimiser, tv 1000": partial(optimised, Recipe(size=SIZE, tv=1000.0)),
+        "optimiser, slim, tv 1000": partial(
+            optimised, Recipe(size=SIZE, encoder="slim", tv=1000.0)
+        ),
     }
 
 

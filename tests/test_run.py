@@ -29,7 +29,7 @@ from optistyle.run.stages import styled
 Make = Callable[..., Tensor]
 
 #: Two scales, a few iterations.
-SMALL = Recipe(size=48, scales=(32, 48), iterations=(4, 3))
+SMALL = Recipe(size=48, scales=(32, 48), iterations=(4, 3), encoder="slim")
 
 
 @pytest.fixture
@@ -472,7 +472,7 @@ def test_manifest(pair: tuple[Tensor, Tensor], tiny: VGG, tmp_path: Path) -> Non
 
 
 def test_auto_is_recorded_as_what_it_was(pair: tuple[Tensor, Tensor]) -> None:
-    run = Run(*pair, replace(SMALL, device="cpu"))
+    run = Run(*pair, replace(SMALL, encoder="auto", device="cpu"))
     assert run.recipe.encoder == run.encoder.name == encoders.choose("auto") != "auto"
     assert run.recipe.device == "cpu"
 
