@@ -17,8 +17,8 @@ class Preset:
         recipe: the settings.
         purpose: what they are for, in a few words.
         source: where the numbers come from.
-        seconds: how long 512 px take on two cores, start-up included; None where that was not
-            measured.
+        seconds: how long 512 px take on two cores, start-up included, measured or added up from
+            measured iterations; None where neither was done.
     """
 
     recipe: Recipe

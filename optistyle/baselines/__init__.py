@@ -214,7 +214,7 @@ def load(
     else:
         encoder = encoders.load(known["encoder"], device=device)
         model = fill(_empty(name, encoder), load_tensors(path)[0], str(path))
-        if isinstance(model, Transfer):  # files of optistyle before 2027 do not name it
+        if isinstance(model, Transfer):  # older files do not name it
             model.decoder.upsampling = known.get("upsampling", "nearest")
     return model.to(device).requires_grad_(False).eval()
 

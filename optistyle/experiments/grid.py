@@ -12,7 +12,7 @@
 
     [grid]                                          # a list for each setting to vary:
     gamma = [0, 6e6]                                # every combination is run,
-    iterations = [20, [40, 20, 16]]
+    iterations = [20, [40, 16]]
 
     [[runs]]                                        # with each of these tables, if there are any
     optimizer = "adam"
